@@ -1,0 +1,1 @@
+"""Judges policies against recorded traffic, proposes them, and takes them from audit to enforcement."""

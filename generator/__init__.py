@@ -1,0 +1,1 @@
+"""Turns accepted patterns into the YAML that allows exactly them."""

@@ -1,0 +1,79 @@
+"""The contract between what was learned and what is written: allow lists that know no engine.
+
+A `Policy` is one workload with everything it may do; emitters turn it into the YAML of one engine. Each rule names the
+patterns it rests on, so that the evidence can be followed from a line of YAML back to recorded traffic.
+"""
+
+from dataclasses import dataclass
+
+from learner.patterns import Selector
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Port:
+    """A responder's port; `port` is None for all ports of the protocol, `end_port` ends a range (inclusive)."""
+
+    protocol: str
+    port: int | None = None
+    end_port: int | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadPeer:
+    """The pods of another workload: a selector inside a namespace that is named."""
+
+    workload: str
+    namespace: str
+    selector: Selector
+
+
+@dataclass(frozen=True, slots=True)
+class CidrPeer:
+    """A prefix outside the cluster, less the prefixes taken out of it."""
+
+    cidr: str
+    without: tuple[str, ...] = ()
+
+
+Peer = WorkloadPeer | CidrPeer
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One peer, the ports allowed with it, and the ids of the patterns that each port rests on."""
+
+    peer: Peer
+    ports: tuple[Port, ...]
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything one workload may do; a direction in `directions` is isolated even when it has no rule."""
+
+    workload: str
+    namespace: str
+    name: str
+    selector: Selector
+    directions: tuple[str, ...]
+    ingress: tuple[Rule, ...] = ()
+    egress: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Skipped:
+    """A workload or namespace that gets no policy, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """All policies of one run, in the order they are written; `default_deny` names the namespaces that get one."""
+
+    policies: tuple[Policy, ...]
+    default_deny: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
