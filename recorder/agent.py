@@ -1,0 +1,165 @@
+"""The live recorder of one node: drains the rings on a timer, settles edges after their grace, writes windows.
+
+One thread, no wake-up per packet. A window's files appear together once its grace is over; on the way out (a signal, or
+the end of `duration`) the windows begun are written as far as they went.
+"""
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from recorder.capture.ring import Ring
+from recorder.coverage import Watch
+from recorder.edges.handshakes import GRACE
+from recorder.errors import InputError
+from recorder.identity import World
+from recorder.imports import check_window
+from recorder.records import DEFAULT_WINDOW_SECONDS, RINGS, SECOND, Flow, Identity, InventoryObject, to_table
+from recorder.store import Recording
+from recorder.windows import Windows
+
+DRAIN_SECONDS = 0.2
+"""Period of the timer; the rings hold more than this much traffic at the rates their sizes are made for."""
+
+SETTLE_SECONDS = 1.0
+_FOREVER = 1 << 62
+
+
+@dataclass(slots=True)
+class Status:
+    """What the recorder has done so far; handed to the progress callback about once a second."""
+
+    seconds: float = 0.0
+    packets: int = 0
+    dropped: int = 0
+    edges: int = 0
+    windows: int = 0
+    unresolved: int = 0
+    ambiguous: int = 0
+
+
+@dataclass(slots=True)
+class _Agent:
+    """The state of one run."""
+
+    recording: Recording
+    cluster: str
+    windows: Windows
+    watch: Watch
+    world: World
+    status: Status = field(default_factory=Status)
+    written: dict[str, Identity | InventoryObject] = field(default_factory=dict)
+
+    def drain(self, rings: list[Ring]) -> None:
+        """Take what the kernel has put into the rings."""
+        for ring in rings:
+            packets = ring.drain()
+            lost = ring.statistics().dropped
+            if len(packets):
+                self.watch.saw(ring.name, packets.time)
+                self.windows.feed(packets)
+            self.watch.lost(ring.name, _now(), lost)
+            self.status.packets += len(packets)
+            self.status.dropped += lost
+
+    def settle(self, until: int, ended: int) -> None:
+        """Write the windows that ended by `until`."""
+        self.world.poll()
+        flows = self.windows.settle(until)
+        length = self.windows.seconds * SECOND
+        last = until if until < _FOREVER else ended - ended % length + length
+        coverage = self.watch.rows(last, self.windows.tallies, None, ended)
+        if not coverage:
+            return
+        node, backend = self.watch.node, self.watch.backend
+        with self.recording.adding(self.cluster) as batch:
+            self._write_identities(batch.add, flows, final=until == _FOREVER)
+            batch.add("flows", to_table("flows", flows), node=node, backend=backend)
+            batch.add("coverage", to_table("coverage", coverage), node=node, backend=backend)
+        self.status.edges += len(flows)
+        self.status.windows += len({row.window_start for row in coverage})
+        self.status.unresolved += sum(row.unresolved for row in coverage)
+        self.status.ambiguous += sum(row.ambiguous for row in coverage)
+
+    def _write_identities(self, add: Callable[..., int], flows: list[Flow], *, final: bool) -> None:
+        """Add identities and objects that are new, have changed, or had traffic; at the end all, as last observed."""
+        used = {row.src_id for row in flows} | {row.dst_id for row in flows}
+        fresh: list[Identity] = []
+        for row in self.world.identities(self.cluster):
+            settled = replace(row, observed_until=0)
+            if final or row.id in used or self.written.get(row.id) != settled:
+                fresh.append(row)
+            self.written[row.id] = settled
+        versions: list[InventoryObject] = []
+        for version in self.world.inventory(self.cluster):
+            key = f"{version.kind}/{version.uid}/{version.start}"
+            if self.written.get(key) != version:
+                versions.append(version)
+            self.written[key] = version
+        node = self.watch.node
+        add("identities", to_table("identities", fresh), node=node, backend="inventory")
+        add("inventory", to_table("inventory", versions), node=node, backend="inventory")
+
+
+def record(
+    out: str | os.PathLike[str],
+    *,
+    identity: str | os.PathLike[str],
+    node: str | None = None,
+    cluster: str | None = None,
+    backend: str = "auto",
+    window: int = DEFAULT_WINDOW_SECONDS,
+    duration: float | None = None,
+    stop: threading.Event | None = None,
+    progress: Callable[[Status], None] = lambda _status: None,
+) -> Status:
+    """Record this node until `duration` seconds have passed or `stop` is set; return what was recorded.
+
+    `identity` is an inventory: a list, or an event log, which is followed while it grows. Raises UnsupportedError where
+    the machine cannot capture, InventoryError, RecordingError, NewerSchemaError and OutputError as their names say.
+    """
+    check_window(window)
+    if backend not in ("auto", "ring"):
+        raise InputError(f"backend {backend!r}: this version has auto and ring")
+    stop = stop or threading.Event()
+    recording = Recording.at(out)
+    name = cluster or recording.cluster() or "default"
+    with recording.adding(name):
+        pass
+    world = World.follow(Path(identity))
+    host = node or os.environ.get("NODE_NAME") or platform.node()
+    if host not in world.nodes():
+        known = ", ".join(world.nodes()) or "none"
+        raise InputError(f"node {host!r} is not in {identity} (it has: {known}); give --node")
+    with ExitStack() as stack:
+        rings = [stack.enter_context(Ring(ring)) for ring in RINGS]
+        began = _now()
+        windows = Windows(name, host, "ring", world, window)
+        watch = Watch(name, host, "ring", "node", window, began)
+        agent = _Agent(recording, name, windows, watch, world)
+        deadline = None if duration is None else time.monotonic() + duration
+        settled = time.monotonic()
+        while not stop.is_set() and (deadline is None or time.monotonic() < deadline):
+            stop.wait(DRAIN_SECONDS if deadline is None else max(0.0, min(DRAIN_SECONDS, deadline - time.monotonic())))
+            agent.drain(rings)
+            if time.monotonic() - settled >= SETTLE_SECONDS:
+                settled = time.monotonic()
+                agent.status.seconds = (_now() - began) / SECOND
+                agent.settle(_now() - GRACE - SECOND, _FOREVER)
+                progress(agent.status)
+        agent.drain(rings)
+        ended = _now()
+    stop.wait(0 if stop.is_set() else SETTLE_SECONDS)
+    agent.settle(_FOREVER, ended)
+    agent.status.seconds = (ended - began) / SECOND
+    progress(agent.status)
+    return agent.status
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,1 @@
+"""From packets to edges: who opened what to whom, what became of it, and which interface proves it."""
