@@ -42,7 +42,7 @@ Peer = WorkloadPeer | CidrPeer
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One peer, the ports allowed with it, and the ids of the patterns that each port rests on."""
+    """One peer, the ports allowed with it, and the ids of the patterns that the rule rests on."""
 
     peer: Peer
     ports: tuple[Port, ...]
@@ -64,10 +64,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Skipped:
-    """A workload or namespace that gets no policy, and why."""
+    """A workload or namespace that gets no policy, or a pattern (its id in `pattern`) that is in none, and why."""
 
     name: str
     reason: str
+    pattern: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,22 @@
 """Captures pod flows and says who each endpoint was at that moment; the result is a recording."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recorder.agent import record
+    from recorder.imports import import_pcap
+
+__all__ = ["import_pcap", "record"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a verb when it is asked for, so that readers of a recording do not load the capture code."""
+    if name == "record":
+        from recorder.agent import record  # noqa: PLC0415
+
+        return record
+    if name == "import_pcap":
+        from recorder.imports import import_pcap  # noqa: PLC0415
+
+        return import_pcap
+    raise AttributeError(name)

@@ -6,7 +6,9 @@ The format is draft-ietf-opsawg-pcap; link types are those of https://www.tcpdum
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -14,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from recorder.capture.dissect import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Counts, Octets, dissect
-from recorder.capture.packets import Packets
+from recorder.capture.packets import Int64s, Packets
 from recorder.errors import CaptureError
 
-CHUNK_PACKETS = 65_536
+CHUNK_PACKETS = 65536
 CHUNK_OCTETS = 16 << 20
 MAX_CAPLEN = 262_144
 """libpcap's largest snap length; a longer packet means that this is no packet."""
@@ -102,8 +104,8 @@ class Capture(Iterator[Packets]):
         block = np.frombuffer(octets, np.uint8)
         start, end, passed, number = 0, 0, _FILE_HEADER, 0
         while True:
-            records, stop = _walk(octets[:end], start, order)
-            if not records:
+            places = _walk(octets[:end], start, order)
+            if len(places) == 1:
                 passed += start
                 octets[: end - start] = octets[start:end].tobytes()
                 start, end = 0, end - start
@@ -112,11 +114,11 @@ class Capture(Iterator[Packets]):
                     break
                 end += got
                 continue
-            packets, counts = _parse(block[:end], np.array(records), order, units, self.link_type)
+            packets, counts = _parse(block[:end], places[:-1], order, units, self.link_type)
             self.counts += counts
             yield packets
-            number += len(records)
-            start = stop
+            number += len(places) - 1
+            start = int(places[-1])
         if end:
             where = f"{self.path}: packet {number + 1} at byte {passed}"
             caplen = _caplen(octets[:end], 0, order)
@@ -172,26 +174,22 @@ def _caplen(octets: memoryview, at: int, order: str) -> int:
     return int(struct.unpack_from(order + "I", octets, at + 8)[0])
 
 
-def _walk(octets: memoryview, at: int, order: str) -> tuple[list[int], int]:
-    """Return the offsets of the whole records from `at` on, at most a chunk of them, and where the next one begins."""
-    caplen_at = struct.Struct(order + "I").unpack_from
-    last = len(octets) - _RECORD_HEADER
-    records: list[int] = []
-    note = records.append
-    for _ in range(CHUNK_PACKETS):
-        if at > last:
-            break
-        (caplen,) = caplen_at(octets, at + 8)
-        after = at + _RECORD_HEADER + caplen
-        if after > len(octets) or caplen > MAX_CAPLEN:
-            break
-        note(at)
-        at = after
-    return records, at
+def _walk(octets: memoryview, at: int, order: str) -> Int64s:
+    """Return where the whole records from `at` on begin, at most a chunk of them, and where the last of them ends."""
+    caplen_of = struct.Struct(order + "8xI").unpack_from
+    places = [at]
+    note = places.append
+    with suppress(struct.error):  # the last header is cut off; asking first would cost as much as the reading
+        for _ in repeat(None, CHUNK_PACKETS):
+            at += _RECORD_HEADER + caplen_of(octets, at)[0]
+            note(at)
+    found = np.fromiter(places, np.int64, len(places))
+    sound = (found[1:] <= len(octets)) & (np.diff(found) <= _RECORD_HEADER + MAX_CAPLEN)
+    return found if sound.all() else found[: np.argmin(sound) + 1]
 
 
 def _parse(
-    block: npt.NDArray[np.uint8], record: npt.NDArray[np.int64], order: str, units: int, link: LinkType
+    block: npt.NDArray[np.uint8], record: Int64s, order: str, units: int, link: LinkType
 ) -> tuple[Packets, Counts]:
     """Dissect the records at these offsets, skipping those of a loopback device and those without a whole link header."""
     octets = Octets(block)
@@ -220,13 +218,13 @@ def _parse(
     return packets, counts + Counts(packets=short + loopback, truncated=short, loopback=loopback)
 
 
-def _number(octets: Octets, at: npt.NDArray[np.int64], order: str) -> npt.NDArray[np.int64]:
+def _number(octets: Octets, at: Int64s, order: str) -> Int64s:
     """Return the 32-bit numbers at these offsets in the file's byte order."""
     found = octets.u32[at]
     return (found.byteswap() if order == "<" else found).astype(np.int64)
 
 
-def _by_version(octets: Octets, at: npt.NDArray[np.int64], caplen: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+def _by_version(octets: Octets, at: Int64s, caplen: Int64s) -> npt.NDArray[np.uint16]:
     """Return the EtherType that the first octet of each packet, IPv4's or IPv6's version, stands for; else 0."""
     version = np.zeros(len(at), np.uint8)
     there = caplen > 0

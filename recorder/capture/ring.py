@@ -73,33 +73,36 @@ class Ring:
         """Open the ring `tcp`, `udp` or `dns`; sizes default to `SIZES`, a frame's is a power of two from 128 on."""
         default_frames, default_size = SIZES[name]
         self.name = name
-        self.counts = Counts()
         size = frame_size or default_size
         block = max(_BLOCK, size)
         blocks = -(-(frames or default_frames) * size // block)
-        self._frame_size, self._frames = size, blocks * block // size
-        self._next = 0
-        self._fence = threading.Lock()
         self._socket = _open_socket()
         try:
             _attach(self._socket, load(name))
-            self._memory = self._map(block, blocks)
+            self._memory = self._map(block, blocks, size)
             _bind(self._socket)
         except OSError as error:
             self._socket.close()
             raise UnsupportedError(f"cannot set up the ring {name!r}: {os.strerror(error.errno or 0)}") from error
+        self._lay_out(self._memory, blocks * (block // size), size)
+
+    def _lay_out(self, memory: mmap.mmap | memoryview, frames: int, size: int) -> None:
+        """See a memory as frames; the first one is next."""
         layout: Any = {
             "names": list(_FRAME),
             "formats": [kind for kind, _ in _FRAME.values()],
             "offsets": [place for _, place in _FRAME.values()],
             "itemsize": size,
         }
-        self._octets = np.frombuffer(self._memory, np.uint8)
-        self._headers: npt.NDArray[np.void] = np.frombuffer(self._memory, np.dtype(layout))
+        self.counts = Counts()
+        self._fence = threading.Lock()
+        self._next, self._frames, self._frame_size = 0, frames, size
+        self._octets = np.frombuffer(memory, np.uint8)
+        self._headers: npt.NDArray[np.void] = np.frombuffer(memory, np.dtype(layout))
 
-    def _map(self, block: int, blocks: int) -> mmap.mmap:
+    def _map(self, block: int, blocks: int, size: int) -> mmap.mmap:
         self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V2)
-        request = struct.pack("=4I", block, blocks, self._frame_size, self._frames)
+        request = struct.pack("=4I", block, blocks, size, blocks * (block // size))
         self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
         return mmap.mmap(self._socket.fileno(), block * blocks)
 

@@ -76,6 +76,7 @@ class Conversations:
     current: dict[Key, Conversation] = field(default_factory=dict)
     ended: list[Conversation] = field(default_factory=list)
     opened: dict[tuple[int, End], list[Conversation]] = field(default_factory=dict)
+    settled_until: int = 0
 
     def feed(self, packets: Packets) -> None:
         """Add packets; within a batch they are taken in order of time."""
@@ -156,8 +157,18 @@ class Conversations:
             and other.last >= activity.first - SECOND
         }
 
+    def _forget(self) -> None:
+        """Drop what can be nobody's partner any more: all its windows, and those it may overlap, were given out before."""
+        for client, conversations in list(self.opened.items()):
+            kept = [one for one in conversations if one.windows or self.settled_until - one.last <= self.window + IDLE]
+            self.opened[client] = kept
+            if not kept:
+                del self.opened[client]
+
     def settle(self, until: int) -> list[tuple[Conversation, int, Activity]]:
         """Return (conversation, window start, activity) of windows that ended by `until`, in order of time."""
+        self._forget()
+        self.settled_until = until
         done = []
         for conversation in [*self.ended, *self.current.values()]:
             over = [number for number in conversation.windows if (number + 1) * self.window <= until]
@@ -165,11 +176,6 @@ class Conversations:
         self.ended = [conversation for conversation in self.ended if conversation.windows]
         for key in [key for key, one in self.current.items() if not one.windows and until - one.last > IDLE]:
             del self.current[key]
-        for client, conversations in list(self.opened.items()):
-            kept = [one for one in conversations if one.windows or until - one.last <= 2 * self.window + IDLE]
-            self.opened[client] = kept
-            if not kept:
-                del self.opened[client]
         done.sort(key=lambda item: (item[1], item[2].first, item[0].ifindex, item[0].client, item[0].server))
         return done
 

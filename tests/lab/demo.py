@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ async def _progress(seconds: float, notes: list[str]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _task(work: Any) -> AsyncIterator[None]:
+async def _task(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run something beside a block of code."""
     task = asyncio.get_running_loop().create_task(work)
     try:

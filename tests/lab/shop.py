@@ -1,8 +1,7 @@
 """A shop on two nodes: everyday traffic, a rollout, a reused address, a short-lived job, a dead backend and a scanner."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from .lab import DNS_ADDRESS, Lab, Pod
@@ -113,10 +112,10 @@ class Shop:
         self._spawn(self._scrape(next(run.pod for run in self.workloads.running if run.app is PROMETHEUS)))
         first, second = 0.05 * seconds, min(0.05 * seconds + CRON_SECONDS, 0.9 * seconds)
         events = (
-            (first, self._report(0)),
-            (second, self._report(1)),
-            (0.33 * seconds, self._rollout()),
-            (0.6 * seconds, self._scan(min(SCAN_SECONDS, 0.3 * seconds))),
+            (first, lambda: self._report(0)),
+            (second, lambda: self._report(1)),
+            (0.33 * seconds, self._rollout),
+            (0.6 * seconds, lambda: self._scan(min(SCAN_SECONDS, 0.3 * seconds))),
         )
         for delay, event in events:
             self._spawn(self._at(delay, event))
@@ -126,13 +125,13 @@ class Shop:
         await asyncio.gather(*talking, *self._tasks)
         self.note("end of traffic")
 
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
 
-    async def _at(self, delay: float, event: Any) -> None:
+    async def _at(self, delay: float, event: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(delay)
-        await event
+        await event()
         self.note(EVERYDAY)
 
     async def _shop(self, address: str) -> None:
@@ -201,5 +200,4 @@ class Shop:
                 break
             tries.append(asyncio.create_task(self.lab.connect(toolbox, ip, port, request=b"", within=1.0)))
             await asyncio.sleep(seconds / SCANS * pick.uniform(0.8, 1.2))
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tries)
+        await asyncio.gather(*tries)

@@ -1,0 +1,223 @@
+"""The text of a pull request: verdict, what changes, replay, evidence, risks, way back; fitted to the forge's limit."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deploy.propose.changes import Changes
+from deploy.propose.markdown import code, table
+from deploy.replay import Finding, Replay
+
+_STEPS = (10_000, 1000, 300, 100, 30, 10, 3, 0)
+"""Rows a table may have, from most to least, until the text fits."""
+
+
+def write_body(found: Changes, files: Mapping[str, bytes], replay: Replay | None, *, limit: int) -> str:
+    """Return Markdown of at most `limit` characters; what had to be left out is said where it is missing."""
+    evidence = _evidence(files)
+    text = ""
+    for most in _STEPS:
+        sections = [
+            _verdict(found, replay),
+            _changes(found, most),
+            _replay(replay, most),
+            _accepted(evidence, most),
+            _left_out(evidence, most),
+            _risks(evidence, replay, most),
+            _way_back(),
+        ]
+        text = "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+        if len(text) <= limit:
+            return text
+    ending = "\n\n(cut off: the text is longer than the forge takes)\n"
+    return text[: limit - len(ending)] + ending
+
+
+def _evidence(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the evidence beside the policies; nothing when there is none or it cannot be read."""
+    try:
+        found = json.loads(files.get(".podfence/evidence.json", b"{}"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _verdict(found: Changes, replay: Replay | None) -> list[str]:
+    counts = ", ".join(f"{len(found.of(what))} {what}" for what in ("added", "changed", "removed"))
+    lines = [f"Policy files: {counts}."]
+    if replay is None:
+        return ["**Not replayed.** No recording was given, so nothing is known about what this blocks.", "", *lines]
+    edges, connections = replay.edges, replay.connections
+    total = sum(edges.values())
+    if replay.denied:
+        verdict = (
+            f"**Would block {edges['denied']} of {total} recorded edges** ({connections['denied']} answered connections) "
+            "that nothing marks as unwanted."
+        )
+    elif replay.undetermined:
+        verdict = f"**Blocks nothing known to be needed**; {edges['undetermined']} of {total} recorded edges cannot be judged."
+    else:
+        verdict = f"**Blocks nothing known to be needed**: {edges['allowed']} of {total} recorded edges are allowed."
+    if edges["expected"]:
+        verdict += f" {edges['expected']} are blocked as expected (rejected, queued or never answered)."
+    return [verdict, "", *lines]
+
+
+def _cut(rows: Sequence[Any], most: int) -> tuple[Sequence[Any], list[str]]:
+    """Return the rows that fit and, when some do not, a line that says so."""
+    if len(rows) <= most:
+        return rows, []
+    return rows[:most], ["", f"… {len(rows) - most} more rows left out here to keep the text short."]
+
+
+def _changes(found: Changes, most: int) -> list[str]:
+    if not found.files:
+        return []
+    rows, note = _cut(found.files, most)
+    cells = (
+        (
+            change.what,
+            code(change.file),
+            ", ".join(code(name) for name in change.objects[:5]) + ("" if len(change.objects) <= 5 else ", …"),
+            f"+{change.rules_added} −{change.rules_removed}",  # noqa: RUF001 - a minus sign, as people write it
+        )
+        for change in rows
+    )
+    return ["## What changes", "", *table(("", "File", "Objects", "Rules"), cells), *note]
+
+
+def _replay(replay: Replay | None, most: int) -> list[str]:
+    if replay is None:
+        return []
+    outcomes = ("allowed", "denied", "expected", "undetermined")
+    lines = [
+        "## Replay of recorded traffic",
+        "",
+        f"Judged as {code(replay.profile)} with {replay.policies} policies, under the labels of then and of now.",
+        "",
+        *table(
+            ("", *outcomes),
+            (
+                ("edges", *(str(replay.edges[outcome]) for outcome in outcomes)),
+                ("answered connections", *(str(replay.connections[outcome]) for outcome in outcomes)),
+            ),
+        ),
+    ]
+    titles = {"denied": "Would be denied", "undetermined": "Cannot be judged", "expected": "Denied as expected"}
+    for name, title in titles.items():
+        findings: Sequence[Finding] = getattr(replay, name)
+        if findings:
+            rows, note = _cut(findings, most)
+            lines += ["", f"### {title}", "", *table(_HEADS, (_finding(one) for one in rows)), *note]
+    return lines
+
+
+_HEADS = ("Source", "Destination", "Port", "Half", "By", "Labels", "Why", "Answered")
+
+
+def _finding(one: Finding) -> tuple[str, ...]:
+    port = f"{one.protocol}/{one.icmp or one.port}" if one.icmp or one.port is not None else one.protocol
+    why = [one.reason, *([one.decision] if one.decision else []), *one.reasons]
+    return (
+        code(one.source),
+        code(one.destination),
+        code(port),
+        one.half,
+        code(one.by) if one.by else "",
+        one.labels,
+        code(", ".join(why)),
+        str(one.connections),
+    )
+
+
+def _patterns(evidence: Mapping[str, Any], decision: str) -> list[dict[str, Any]]:
+    held = evidence.get("patterns")
+    found = held.get(decision) if isinstance(held, dict) else None
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def _pattern(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    port = f"{entry.get('protocol', '')}/{entry['port']}" if entry.get("port") else entry.get("protocol", "")
+    names = _texts(entry.get("dns_names"))
+    return (
+        code(entry.get("source", "")),
+        code(entry.get("destination", "")) + (f" ({', '.join(code(name) for name in names[:3])})" if names else ""),
+        code(port),
+        _number(entry.get("answered")),
+        _number(entry.get("windows_seen")),
+        code(", ".join(_texts(entry.get("reasons")))),
+    )
+
+
+_PATTERN_HEADS = ("Source", "Destination", "Port", "Answered", "Windows", "Reasons")
+
+
+def _accepted(evidence: Mapping[str, Any], most: int) -> list[str]:
+    patterns = _patterns(evidence, "accept")
+    if not patterns:
+        return []
+    lines = ["## Evidence", "", "What the policies allow, and what was recorded of it, by the workload that initiates."]
+    shown = 0
+    sources: dict[str, list[dict[str, Any]]] = {}
+    for entry in patterns:
+        sources.setdefault(str(entry.get("source", "")), []).append(entry)
+    for source, entries in sorted(sources.items()):
+        room = max(0, most - shown)
+        if not room:
+            break
+        rows = entries[:room]
+        shown += len(rows)
+        lines += ["", f"### {code(source)}", "", *table(_PATTERN_HEADS, (_pattern(entry) for entry in rows))]
+    if shown < len(patterns):
+        lines += ["", f"… {len(patterns) - shown} more rows left out here to keep the text short."]
+    return lines
+
+
+def _left_out(evidence: Mapping[str, Any], most: int) -> list[str]:
+    lines: list[str] = []
+    for decision, title in (("queue", "Queued: not allowed until somebody decides"), ("reject", "Rejected")):
+        patterns = _patterns(evidence, decision)
+        if patterns:
+            rows, note = _cut(patterns, most)
+            lines += ["", f"### {title}", "", *table(_PATTERN_HEADS, (_pattern(entry) for entry in rows)), *note]
+    return ["## What is not allowed though it was seen", *lines] if lines else []
+
+
+def _risks(evidence: Mapping[str, Any], replay: Replay | None, most: int) -> list[str]:
+    lines = [
+        "## Risks",
+        "",
+        "- A replay speaks of what was recorded. Traffic that happens rarely (month end, failover, restore) may be missing.",
+        "- Established connections usually live on; what breaks shows when they are opened anew.",
+    ]
+    if replay is not None and replay.isolated:
+        names = [one.workload for one in replay.isolated]
+        rows, _ = _cut(names, min(most, 20))
+        more = f" and {len(names) - len(rows)} more" if len(names) > len(rows) else ""
+        lines.append(
+            f"- Isolated without a single recorded connection: {', '.join(code(name) for name in rows)}{more}."
+        )
+    workloads = [entry for entry in evidence.get("workloads") or () if isinstance(entry, dict)]
+    young = [str(entry.get("workload")) for entry in workloads if entry.get("state") not in (None, "converged")]
+    if young:
+        rows, _ = _cut(young, min(most, 20))
+        more = f" and {len(young) - len(rows)} more" if len(young) > len(rows) else ""
+        lines.append(f"- Not yet converged: {', '.join(code(name) for name in rows)}{more}.")
+    return lines
+
+
+def _way_back() -> list[str]:
+    return [
+        "## Way back",
+        "",
+        "Revert this commit and apply what it removed; delete a default-deny before the policies that allow.",
+        "`kubectl delete -f` on the files added here takes the isolation away at once.",
+    ]
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []
+
+
+def _number(value: Any) -> str:
+    return str(value) if isinstance(value, int) else ""

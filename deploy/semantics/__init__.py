@@ -1,0 +1,1 @@
+"""Judges network policies as the engines do, from YAML it reads by itself."""

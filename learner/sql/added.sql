@@ -1,0 +1,30 @@
+-- Rows of one edge, window and reporter added up; what told them apart and does not matter here (node, backend, dialled
+-- address) is gone.
+SELECT
+    window_start,
+    MAX(window_end) AS window_end,
+    reporter,
+    src_kind,
+    src_key,
+    dst_kind,
+    dst_key,
+    protocol,
+    port,
+    icmp_type,
+    icmp_code,
+    MIN(src_ip) AS src_ip,
+    MIN(dst_ip) AS dst_ip,
+    MIN(first_seen) AS first_seen,
+    MAX(last_seen) AS last_seen,
+    MAX(several) AS several,
+    MAX(dns) AS dns,
+    MAX(CASE WHEN service IS NOT NULL THEN 1 ELSE 0 END) AS served,
+    SUM(attempts) AS attempts,
+    SUM(answered) AS answered,
+    SUM(refused) AS refused,
+    SUM(denied) AS denied,
+    SUM(unanswered) AS unanswered,
+    SUM(established) AS established
+FROM identified
+GROUP BY
+    window_start, reporter, src_kind, src_key, dst_kind, dst_key, protocol, port, icmp_type, icmp_code

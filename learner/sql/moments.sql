@@ -1,0 +1,32 @@
+-- One row per pattern and window.
+SELECT
+    source,
+    source_kind,
+    destination,
+    destination_kind,
+    protocol,
+    port,
+    icmp_type,
+    icmp_code,
+    window_start,
+    MIN(first_seen) AS first_seen,
+    MAX(last_seen) AS last_seen,
+    MAX(several) AS several,
+    MAX(routed) AS routed,
+    MAX(egress) AS egress,
+    MAX(ingress) AS ingress,
+    MAX(lent_egress) AS lent_egress,
+    MAX(lent_ingress) AS lent_ingress,
+    MAX(tainted) AS tainted,
+    MAX(sound) AS sound,
+    MAX(named) AS named,
+    MAX(dns) AS dns,
+    CASE WHEN MAX(sound) = 1 OR MAX(tainted) = 1 THEN 1 ELSE 0 END AS seen,
+    SUM(attempts) AS attempts,
+    SUM(answered) AS answered,
+    SUM(refused) AS refused,
+    SUM(denied) AS denied,
+    SUM(unanswered) AS unanswered,
+    SUM(established) AS established
+FROM sided
+GROUP BY source, source_kind, destination, destination_kind, protocol, port, icmp_type, icmp_code, window_start

@@ -1,0 +1,105 @@
+-- One row per pattern: all that the evidence gate asks about it.
+WITH totals AS (
+    SELECT
+        moments.source AS source,
+        moments.source_kind AS source_kind,
+        moments.destination AS destination,
+        moments.destination_kind AS destination_kind,
+        moments.protocol AS protocol,
+        moments.port AS port,
+        moments.icmp_type AS icmp_type,
+        moments.icmp_code AS icmp_code,
+        SUM(moments.attempts) AS attempts,
+        SUM(moments.answered) AS answered,
+        SUM(moments.refused) AS refused,
+        SUM(moments.denied) AS denied,
+        SUM(moments.unanswered) AS unanswered,
+        SUM(moments.established) AS established,
+        MIN(moments.first_seen) AS first_seen,
+        MAX(moments.last_seen) AS last_seen,
+        MAX(moments.several) AS several,
+        MAX(moments.routed) AS routed,
+        MAX(moments.egress) AS egress,
+        MAX(moments.ingress) AS ingress,
+        MAX(moments.lent_egress) AS lent_egress,
+        MAX(moments.lent_ingress) AS lent_ingress,
+        MAX(moments.tainted) AS tainted,
+        SUM(moments.seen) AS windows_seen,
+        COUNT(DISTINCT CASE WHEN moments.seen = 1 THEN moments.window_start - MOD(moments.window_start, settings.day) END)
+            AS days,
+        SUM(moments.sound) AS sound_windows,
+        COUNT(
+            DISTINCT CASE WHEN moments.sound = 1 THEN moments.window_start - MOD(moments.window_start, settings.day) END
+        ) AS sound_days,
+        SUM(moments.named) AS named_windows,
+        COALESCE(
+            MAX(CASE WHEN moments.named = 1 THEN moments.window_start END)
+            - MIN(CASE WHEN moments.named = 1 THEN moments.window_start END),
+            0
+        ) AS named_span,
+        SUM(moments.dns) AS dns_windows,
+        COALESCE(
+            MAX(CASE WHEN moments.dns = 1 THEN moments.window_start END)
+            - MIN(CASE WHEN moments.dns = 1 THEN moments.window_start END),
+            0
+        ) AS dns_span,
+        COUNT(
+            DISTINCT CASE WHEN moments.seen = 1 THEN moments.window_start - MOD(moments.window_start, settings.unit) END
+        ) AS units,
+        MIN(CASE WHEN moments.seen = 1 THEN moments.window_start - MOD(moments.window_start, settings.unit) END)
+            AS first_unit
+    FROM moments
+    CROSS JOIN settings
+    GROUP BY
+        moments.source,
+        moments.source_kind,
+        moments.destination,
+        moments.destination_kind,
+        moments.protocol,
+        moments.port,
+        moments.icmp_type,
+        moments.icmp_code
+),
+
+recurring AS (
+    SELECT DISTINCT source, destination, protocol, port, icmp_type, icmp_code FROM pairs
+)
+
+SELECT
+    totals.*,
+    CASE WHEN recurring.source IS NOT NULL THEN 1 ELSE 0 END AS pair_recurs,
+    COALESCE(replicas.showing, 0) AS replicas_seen,
+    COALESCE(replicas.together, 0) AS together,
+    COALESCE(replicas.steady, 0) AS steady,
+    COALESCE(gaps.gaps, 0) AS gaps,
+    COALESCE(gaps.total, 0) AS gaps_total,
+    COALESCE(gaps.squares, 0) AS gaps_squares
+FROM totals
+LEFT JOIN recurring
+    ON recurring.source = totals.source
+    AND recurring.destination = totals.destination
+    AND recurring.protocol = totals.protocol
+    AND recurring.port = totals.port
+    AND recurring.icmp_type = totals.icmp_type
+    AND recurring.icmp_code = totals.icmp_code
+LEFT JOIN replicas
+    ON replicas.source = totals.source
+    AND replicas.destination = totals.destination
+    AND replicas.protocol = totals.protocol
+    AND replicas.port = totals.port
+    AND replicas.icmp_type = totals.icmp_type
+    AND replicas.icmp_code = totals.icmp_code
+LEFT JOIN gaps
+    ON gaps.source = totals.source
+    AND gaps.destination = totals.destination
+    AND gaps.protocol = totals.protocol
+    AND gaps.port = totals.port
+    AND gaps.icmp_type = totals.icmp_type
+    AND gaps.icmp_code = totals.icmp_code
+ORDER BY
+    totals.source ASC NULLS FIRST,
+    totals.destination ASC NULLS FIRST,
+    totals.protocol ASC NULLS FIRST,
+    totals.port ASC NULLS FIRST,
+    totals.icmp_type ASC NULLS FIRST,
+    totals.icmp_code ASC NULLS FIRST

@@ -1,0 +1,72 @@
+"""What every verb prints with: data to stdout, everything else to stderr; colour and motion on a terminal only."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+
+def say(text: str) -> None:
+    """Print a line for the person at the terminal."""
+    click.echo(text, err=True)
+
+
+def next_step(command: str) -> None:
+    """Name the command that comes next."""
+    say(f"next: {command}")
+
+
+def data(value: Any, form: str) -> None:
+    """Print a value as `json` or `yaml`, the form other programs read."""
+    if form == "json":
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    else:
+        import yaml
+
+        click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table as kubectl does: columns apart by blanks, heads in capitals, nothing cut off."""
+    lines = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(heads, *lines, strict=True)]
+    for line in [list(heads), *lines]:
+        click.echo("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+class Progress:
+    """One line that is rewritten on a terminal, and silence elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._width = 0
+
+    def show(self, text: str) -> None:
+        """Show what is going on."""
+        if self._shown:
+            click.echo("\r" + text.ljust(self._width), nl=False, err=True)
+            self._width = len(text)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown and self._width:
+            click.echo("\r" + " " * self._width + "\r", nl=False, err=True)
+            self._width = 0
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Give a progress line and take it away at the end."""
+    line = Progress()
+    try:
+        yield line
+    finally:
+        line.clear()
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('ch') else 's'}"
