@@ -110,7 +110,12 @@ def _run(line: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", *words],
             cwd=folder,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "LC_ALL": "C.UTF-8"},
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "PYTHONPATH": str(ROOT),
+                "NO_COLOR": "1",
+                "LC_ALL": "C.UTF-8",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -64,7 +64,9 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         return _failed(f"{error.filename or 'operating system'}: {error.strerror or error}", arguments)
     except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows where it came from
-        return _failed(f"internal error: {type(error).__name__}: {error}; --debug shows where, please report it", arguments)
+        return _failed(
+            f"internal error: {type(error).__name__}: {error}; --debug shows where, please report it", arguments
+        )
     return code if isinstance(code, int) else 0
 
 

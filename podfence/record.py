@@ -4,22 +4,35 @@ import click
 
 
 @click.command()
-@click.option("--out", required=True, metavar="URI", help="Recording to make or to add to: a folder, or file://, s3://, gs://, abfs://.")
+@click.option(
+    "--out",
+    required=True,
+    metavar="URI",
+    help="Recording to make or to add to: a folder, or file://, s3://, gs://, abfs://.",
+)
 @click.option(
     "--identity",
     required=True,
     metavar="PATH",
     help="Who holds which address: an event log (followed while it grows), or a list as `kubectl get -o yaml` prints it.",
 )
-@click.option("--node", metavar="NAME", help="This node's name in the cluster.  [default: $NODE_NAME, else the host name]")
+@click.option(
+    "--node", metavar="NAME", help="This node's name in the cluster.  [default: $NODE_NAME, else the host name]"
+)
 @click.option("--cluster", metavar="NAME", help="Name of the cluster.  [default: the recording's, else `default`]")
-@click.option("--backend", type=click.Choice(["auto", "ring"]), default="auto", show_default=True, help="How packets are captured.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "ring"]),
+    default="auto",
+    show_default=True,
+    help="How packets are captured.",
+)
 @click.option("--window", default="60s", show_default=True, metavar="TIME", help="Length of a window; divides an hour.")
 @click.option("--duration", metavar="TIME", help="Stop after this time (90s, 30m, 24h).  [default: until interrupted]")
 def record(
     out: str, identity: str, node: str | None, cluster: str | None, backend: str, window: str, duration: str | None
 ) -> None:
-    """Record the connections of this node's pods.
+    r"""Record the connections of this node's pods.
 
     Watches handshakes, UDP and DNS answers on all interfaces of the network namespace it runs in (a node's own), maps
     addresses to pods as of each packet, and writes one row per edge and window. Needs CAP_NET_RAW and nothing else; it
@@ -50,6 +63,7 @@ def record(
                 window=int(length),
                 duration=limit,
                 stop=stop,
+                ready=lambda name: say(f"recording {name} (backend ring); Ctrl-C ends it"),
                 progress=lambda now: line.show(
                     f"recording {now.seconds:,.0f} s: {now.packets:,} packets, {now.dropped:,} dropped, "
                     f"{plural(now.windows, 'window')} written, {plural(now.edges, 'edge')}"

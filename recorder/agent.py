@@ -116,11 +116,13 @@ def record(
     window: int = DEFAULT_WINDOW_SECONDS,
     duration: float | None = None,
     stop: threading.Event | None = None,
+    ready: Callable[[str], None] = lambda _node: None,
     progress: Callable[[Status], None] = lambda _status: None,
 ) -> Status:
     """Record this node until `duration` seconds have passed or `stop` is set; return what was recorded.
 
-    `identity` is an inventory: a list, or an event log, which is followed while it grows. Raises UnsupportedError where
+    `identity` is an inventory: a list, or an event log, which is followed while it grows. `ready` is called with the node's
+    name once packets are being captured, `progress` about every second. Raises UnsupportedError where
     the machine cannot capture, InventoryError, RecordingError, NewerSchemaError and OutputError as their names say.
     """
     check_window(window)
@@ -139,6 +141,7 @@ def record(
     with ExitStack() as stack:
         rings = [stack.enter_context(Ring(ring)) for ring in RINGS]
         began = _now()
+        ready(host)
         windows = Windows(name, host, "ring", world, window)
         watch = Watch(name, host, "ring", "node", window, began)
         agent = _Agent(recording, name, windows, watch, world)

@@ -235,7 +235,7 @@ def _by_hour(table: str, data: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
 
 
 def _times(data: pa.Table, column: str) -> list[int]:
-    return [int(time) for time in data[column].cast(pa.int64()).to_pylist()]
+    return [time for time in data[column].cast(pa.int64()).to_pylist() if time is not None]
 
 
 def _stamp(time: int) -> str:

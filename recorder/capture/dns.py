@@ -2,7 +2,6 @@
 
 from functools import lru_cache
 
-import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
@@ -10,8 +9,7 @@ import dns.rdatatype
 from recorder.capture.packets import address_text, address_value
 
 MAX_MESSAGE = 4096
-"""Octets; what resolvers announce at most over UDP (RFC 6891 §6.2.5)."""
-MAX_RECORDS = 256
+"""Octets; what resolvers announce at most over UDP (RFC 6891 §6.2.5). It bounds the records too, of 11 octets or more."""
 
 Answer = tuple[str, list[tuple[str, int]]]
 """(name asked for, lower case without trailing dot; [(address, time to live in seconds)])."""
@@ -25,10 +23,7 @@ def answers(message: bytes) -> Answer | None:
     Aliases (CNAME) are followed, and the addresses belong to the name that was asked for. Never raises; a message that is
     cut off, malformed, too long, an error or a query is None. A name without addresses has an empty list.
     """
-    if not _HEADER < len(message) <= MAX_MESSAGE:
-        return None
-    records = int.from_bytes(message[6:8], "big")
-    if records > MAX_RECORDS or message[4:6] != b"\x00\x01":
+    if not _HEADER < len(message) <= MAX_MESSAGE or message[4:6] != b"\x00\x01":
         return None
     found = _parse(message[2:8] + message[_HEADER:])
     return None if found is None else (found[0], list(found[1]))
@@ -43,11 +38,9 @@ def _parse(content: bytes) -> tuple[str, tuple[tuple[str, int], ...]] | None:
     wire = b"\x00\x00" + content[:6] + b"\x00\x00\x00\x00" + content[6:]
     try:
         response = dns.message.from_wire(wire, ignore_trailing=True)
-        if not isinstance(response, dns.message.QueryMessage) or not response.flags & dns.flags.QR:
+        if not isinstance(response, dns.message.QueryMessage) or response.rcode() != dns.rcode.NOERROR:
             return None
-        if response.rcode() != dns.rcode.NOERROR:
-            return None
-        answer = response.resolve_chaining().answer
+        answer = response.resolve_chaining().answer  # raises for a query
     except Exception:  # noqa: BLE001 - whatever a stranger's packet provokes, the recorder goes on
         return None
     name = response.question[0].name.to_text(omit_final_dot=True).lower()

@@ -29,6 +29,10 @@ Key = tuple[int, int, End, End]
 """Interface, protocol, and the two ends in order of their text."""
 
 
+Columns = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]
+"""Ends of many packets: upper and lower half of the address, port."""
+
+
 @dataclass(slots=True)
 class Activity:
     """What one conversation did in one window."""
@@ -90,12 +94,13 @@ class Conversations:
 
     def _feed(self, packets: Packets, chosen: NDArray[np.int64]) -> None:
         time, source, target = packets.time[chosen], packets.src[chosen], packets.dst[chosen]
-        ports = packets.src_port[chosen], packets.dst_port[chosen]
-        ends = (source[:, 0], source[:, 1], ports[0]), (target[:, 0], target[:, 1], ports[1])
-        forward = _ordered(*ends)
-        lower, upper = (
-            [np.where(forward, one, other) for one, other in zip(*pair, strict=True)] for pair in (ends, ends[::-1])
+        ends: tuple[Columns, Columns] = (
+            (source[:, 0], source[:, 1], packets.src_port[chosen].astype(np.int64)),
+            (target[:, 0], target[:, 1], packets.dst_port[chosen].astype(np.int64)),
         )
+        forward = _ordered(*ends)
+        lower = [np.where(forward, one, other) for one, other in zip(*ends, strict=True)]
+        upper = [np.where(forward, other, one) for one, other in zip(*ends, strict=True)]
         conversation, _ = identify(packets.ifindex[chosen], packets.protocol[chosen], *lower, *upper)
         order = np.lexsort((time, conversation))
         gap = np.diff(time[order], prepend=0) > IDLE
@@ -180,14 +185,12 @@ class Conversations:
         return done
 
 
-def _ordered(
-    one: tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int32]],
-    other: tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int32]],
-) -> NDArray[np.bool_]:
+def _ordered(one: Columns, other: Columns) -> NDArray[np.bool_]:
     """Tell for each row whether the first end comes before the second, by address and then by port."""
     less = np.zeros(len(one[0]), dtype=bool)
     equal = np.ones(len(one[0]), dtype=bool)
-    for left, right in zip(one, other, strict=True):
+    for column in range(3):
+        left, right = one[column], other[column]
         less |= equal & (left < right)
         equal &= left == right
     return less

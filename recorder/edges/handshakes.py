@@ -58,7 +58,7 @@ class Segments:
         return len(self.time)
 
 
-_NAMES = Segments.__slots__  # type: ignore[attr-defined]
+_NAMES = Segments.__slots__
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,6 +268,8 @@ def test_dns_messages_come_whole_and_without_padding() -> None:
         IP(src="10.0.0.53", dst="10.0.0.1") / UDP(sport=53, dport=4_000),
     )
     assert packets.dns == [(1, message), (3, message)]
+    longer = IP(src="10.0.0.53", dst="10.0.0.1") / UDP(sport=53, len=8 + len(message)) / (message + b"behind")
+    assert read(longer)[0].dns == [(0, message)]
     cut, _ = read(answer, caplen=len(answer) - 5)
     assert cut.dns == [(0, message[:-5])]
 

@@ -94,7 +94,7 @@ def test_every_cut_is_none() -> None:
 
 
 def test_work_is_bounded() -> None:
-    """Long messages and many records are not even parsed; loops of names end."""
+    """Long messages are not even parsed; counts that lie and loops of names end."""
     wire = response("a.example.", "A", "a.example. 9 A 192.0.2.1").to_wire()
     assert answers(wire.ljust(MAX_MESSAGE, b"\0")) is not None
     assert answers(wire.ljust(MAX_MESSAGE + 1, b"\0")) is None

@@ -48,10 +48,12 @@ def test_select_moves_dns_rows() -> None:
 
 def test_by_time_is_stable() -> None:
     """Packets of one microsecond keep the order in which the kernel gave them."""
-    packets = made([5, 3, 5, 1], [(0, b"first"), (2, b"second"), (3, b"early")])
-    sorted_packets = packets.by_time()
-    assert sorted_packets.time.tolist() == [1, 3, 5, 5]
-    assert sorted_packets.dns == [(0, b"early"), (2, b"first"), (3, b"second")]
+    rows = np.arange(200)
+    packets = made((rows * 7 % 5).tolist(), [(int(row), str(row).encode()) for row in rows])
+    expected = sorted(rows.tolist(), key=lambda row: row * 7 % 5)
+    ordered = packets.by_time()
+    assert ordered.time.tolist() == [row * 7 % 5 for row in expected]
+    assert [int(message) for _, message in ordered.dns] == expected
 
 
 @given(st.ip_addresses())

@@ -69,6 +69,7 @@ CASES: list[tuple[str, Packet, str | None]] = [
     ("later fragment6", SIX / LATER / SYN, None),
     ("first fragment", IP(src="10.0.0.1", dst="10.0.0.2", flags="MF") / SYN, "tcp"),
     ("later fragment", IP(src="10.0.0.1", dst="10.0.0.2", frag=3) / SYN, None),
+    ("last fragment of the longest packet", IP(src="10.0.0.1", dst="10.0.0.2", frag=0x1000) / SYN, None),
     ("first fragment of a datagram", IP(src="10.0.0.1", dst="10.0.0.2", flags="MF") / udp(5, 6), "udp"),
     ("later fragment of a datagram", IP(src="10.0.0.1", dst="10.0.0.2", frag=3) / udp(5, 6), None),
     ("sctp init", FOUR / SCTP(sport=1, dport=2) / SCTPChunkInit(init_tag=5), "tcp"),
@@ -159,6 +160,7 @@ def test_the_kernel_cuts_packets_to_the_snap_length() -> None:
     assert _passes("dns", answer) == answer[:1_968]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's socket filters")
 def test_a_packet_cut_short_never_reaches_a_ring_by_accident() -> None:
     """A test that reads past the end of a packet refuses that packet, whatever test comes after it."""
     for packet in (bytes(FOUR / SYN)[:30], bytes(SIX / HOP)[:42], bytes(FOUR)[:9], b"\x45", b"\x60"):

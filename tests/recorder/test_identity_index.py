@@ -29,7 +29,9 @@ def stamp(seconds: float) -> str:
     return datetime.fromtimestamp(at(seconds) // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def pod(uid: str, *ips: str, created: float | None = 0, labels: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+def pod(
+    uid: str, *ips: str, created: float | None = 0, labels: dict[str, str] | None = None, **more: Any
+) -> dict[str, Any]:
     """Return a Pod; `more`: phase, finished, annotations, owner, spec, started."""
     metadata: dict[str, Any] = {"name": uid, "namespace": "shop", "uid": uid, "labels": labels or {"app": "a"}}
     if created is not None:
@@ -248,7 +250,9 @@ def test_a_label_edit_opens_a_version_and_an_edit_back_gives_the_first_code_agai
 
 def test_labels_edited_before_the_address_was_known_begin_with_the_first_version() -> None:
     """A version that ended before the API showed the address still has its part of the pod's life."""
-    identities = known(added(1, pod("p")), modified(2, pod("p", labels={"app": "b"})), modified(3, pod("p", IP, labels={"app": "b"})))
+    identities = known(
+        added(1, pod("p")), modified(2, pod("p", labels={"app": "b"})), modified(3, pod("p", IP, labels={"app": "b"}))
+    )
     assert sorted(((row.start, row.end) for row in identities.rows("c")), key=str) == [(at(0), at(2)), (at(2), None)]
     assert identities.pod(int(identities.holders(IP, np.array([at(1.5)]))[0])).labels == {"app": "a"}
 
@@ -282,7 +286,10 @@ def test_an_annotation_cannot_claim_an_address_that_the_status_contradicts() -> 
 @pytest.mark.parametrize(
     ("key", "text"),
     [
-        ("k8s.v1.cni.cncf.io/network-status", '[{"name":"net1","ips":["1.1.1.1"]},{"default":true,"ips":["10.244.1.5"]}]'),
+        (
+            "k8s.v1.cni.cncf.io/network-status",
+            '[{"name":"net1","ips":["1.1.1.1"]},{"default":true,"ips":["10.244.1.5"]}]',
+        ),
         ("k8s.ovn.org/pod-networks", '{"default":{"ip_addresses":["10.244.1.5/24"]}}'),
         ("cni.projectcalico.org/podIPs", "10.244.1.5/32,fd00::5/128"),
     ],
@@ -410,7 +417,10 @@ def test_ports_probes_and_ephemeral_containers_are_in_the_row() -> None:
             "containers": [
                 {
                     "name": "a",
-                    "ports": [{"name": "http", "containerPort": 8080, "hostPort": 80}, {"containerPort": 53, "protocol": "UDP"}],
+                    "ports": [
+                        {"name": "http", "containerPort": 8080, "hostPort": 80},
+                        {"containerPort": 53, "protocol": "UDP"},
+                    ],
                     "livenessProbe": {"httpGet": {"port": "http", "path": "/"}},
                     "readinessProbe": {"grpc": {"port": 9090}},
                     "startupProbe": {"tcpSocket": {"port": 1, "host": "192.0.2.1"}},
