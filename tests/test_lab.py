@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.lab import Lab, Node, Pod, Port, Service, ServicePort, missing
+from tests.lab import Lab, LabError, Namespace, Node, Pod, Port, Service, ServicePort, missing
 from tests.lab import dns as lab_dns
 from tests.lab.__main__ import main
 from tests.lab.lab import DNS_ADDRESS
@@ -185,6 +185,26 @@ def test_reused_address_is_a_new_interface(stage: Stage) -> None:
     assert (before.source.uid, after.source.uid) == (first.uid, second.uid)
     assert (before.result, after.result) == ("answered", "answered")
     lab.delete_pod(second)
+
+
+def test_pod_talks_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod exists when both ends of its link can send: the kernel drops first packets that come earlier."""
+    lab, node = stage.lab, stage.near.node
+    awaited: list[tuple[str, str]] = []
+
+    def await_carrier(namespace: Namespace, interface: str) -> None:
+        real(namespace, interface)
+        awaited.append((namespace.name, interface))
+
+    real = Namespace.await_carrier
+    monkeypatch.setattr(Namespace, "await_carrier", await_carrier)
+    pod = lab.add_pod("shop", "hasty", node, announce=False)
+    assert set(awaited) == {(node.netns.name, pod.interface), (pod.netns.name, "eth0")}
+    with pod.netns.inside():
+        subprocess.run(["ip", "link", "set", "eth0", "down"], check=True)
+    with pytest.raises(LabError, match="no carrier"):
+        real(pod.netns, "eth0", 0.01)
+    lab.delete_pod(pod)
 
 
 def test_packets_before_and_after_translation(stage: Stage) -> None:

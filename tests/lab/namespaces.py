@@ -1,10 +1,14 @@
 """Network namespaces: made by iproute2, entered for as long as it takes to open a socket or start a program."""
 
 import ctypes
+import fcntl
 import os
 import re
 import shutil
+import socket
+import struct
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +16,8 @@ from pathlib import Path
 RUN = Path("/run/netns")
 LEFTOVER = re.compile(r"pfl-(\d+)-")
 CLONE_NEWNET = 0x40000000
+SIOCGIFFLAGS = 0x8913
+IFF_RUNNING = 0x40
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -96,6 +102,17 @@ class Namespace:
         with self.inside():
             for name, value in values.items():
                 Path("/proc/sys/net", name).write_text(str(value), encoding="ascii")
+
+    def await_carrier(self, interface: str, seconds: float = 5.0) -> None:
+        """Wait until an interface that is up also sends; the kernel drops what it is given before that."""
+        with self.inside():
+            asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        request, end = struct.pack("16sH14x", interface.encode(), 0), time.monotonic() + seconds
+        with asked:
+            while not struct.unpack_from("H", fcntl.ioctl(asked, SIOCGIFFLAGS, request), 16)[0] & IFF_RUNNING:
+                if time.monotonic() > end:
+                    raise LabError(f"{interface} in {self.name} has no carrier")
+                time.sleep(0.0005)
 
     def close(self) -> None:
         """Let go of the namespace, which would otherwise outlive its name."""

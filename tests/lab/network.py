@@ -141,8 +141,6 @@ class Network:
             self._quiet(netns)
         node_side = [f"link set {interface} up", f"route add {address}/32 dev {interface} scope link"]
         pod_side = [
-            "link set lo up",
-            "link set eth0 up",
             f"addr add {address}/32 dev eth0",
             f"route add {GATEWAY} dev eth0 scope link",
             f"route add default via {GATEWAY} dev eth0",
@@ -160,6 +158,10 @@ class Network:
             ]
         ip(node_side, node.netns)
         node.netns.sysctl({f"ipv4/conf/{interface}/proxy_arp": 1, f"ipv4/neigh/{interface}/proxy_delay": 0})
+        ip(["link set lo up", "link set eth0 up"], netns)
+        # Without this a pod's first ARP request is lost now and then, and its first second with it.
+        node.netns.await_carrier(interface)
+        netns.await_carrier("eth0")
         ip(pod_side, netns)
         with node.netns.inside():
             ifindex = socket.if_nametoindex(interface)
@@ -202,6 +204,8 @@ class Network:
         ip([f"link add {port} netns {self.underlay.name} type veth peer name eth0 netns {netns.name}"])
         ip([f"link set {port} master br0", f"link set {port} up"], self.underlay)
         ip(["link set lo up", f"addr add {address}/24 dev eth0", "link set eth0 up"], netns)
+        netns.await_carrier("eth0")
+        self.underlay.await_carrier(port)
 
     def _tunnel(self, near: Node, far: Node) -> None:
         lines = [
