@@ -9,7 +9,7 @@ import click
 )
 @click.option("--bundled", is_flag=True, help="Use the bundled capture even where the shop could run live.")
 @click.option(
-    "--seconds", type=click.IntRange(75, 130), default=80, show_default=True, help="How long the live shop runs."
+    "--seconds", type=click.IntRange(85, 130), default=90, show_default=True, help="How long the live shop runs."
 )
 def demo(out: str, *, bundled: bool, seconds: int) -> int:
     """Run the whole loop on a small shop: record, learn, generate, replay, propose.

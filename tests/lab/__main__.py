@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
-        command.add_argument("--seconds", type=float, default=80.0, help="how long they talk (default 80)")
+        command.add_argument("--seconds", type=float, default=90.0, help="how long they talk (default 90)")
         command.add_argument("--seed", type=int, default=1, help="of pauses and choices (default 1)")
     commands.add_parser("clean", help="remove what dead labs left behind")
     options = parser.parse_args(arguments)

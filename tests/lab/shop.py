@@ -62,6 +62,9 @@ SCANNED_PORTS = (22, 80, 443, 3306, 5432, 6379, 7070, 8080, 9200)
 SCANS = 60
 SCAN_SECONDS = 10.0
 
+# The rollout's last step comes this long before the end.
+LAST_STEP_SECONDS = 7.0
+
 Note = Callable[[str], None]
 
 
@@ -114,7 +117,7 @@ class Shop:
         events = (
             (first, lambda: self._report(0)),
             (second, lambda: self._report(1)),
-            (0.33 * seconds, self._rollout),
+            (0.33 * seconds, lambda: self._rollout(max(0.0, 0.67 * seconds - LAST_STEP_SECONDS))),
             (0.6 * seconds, lambda: self._scan(min(SCAN_SECONDS, 0.3 * seconds))),
         )
         for delay, event in events:
@@ -153,7 +156,9 @@ class Shop:
     async def _scrape(self, prometheus: Pod) -> None:
         """Be Prometheus, which finds pods through the API and dials their addresses."""
         pick = self.lab.random
-        while not await self.workloads.pause(self._stop, pick.uniform(5.0, 8.0) - 3.0):
+        pause = 0.5
+        while not await self.workloads.pause(self._stop, pause):
+            pause = pick.uniform(2.0, 5.0)
             for run in list(self.workloads.running):
                 port = next((port.number for port in run.app.ports if port.name == "metrics"), None)
                 if port and run.pod.ready and run.pod is not prometheus:
@@ -164,12 +169,19 @@ class Shop:
         self.note("job of shop/report")
         await self.workloads.fire(REPORT, node)
 
-    async def _rollout(self) -> None:
-        """Replace every web pod; the first address that comes free goes to a second orders pod at once."""
+    async def _rollout(self, pause: float) -> None:
+        """Replace every web pod; the first address that comes free goes to a second orders pod at once.
+
+        The last step waits, as careful rollouts do; so one pod of the old version is there for most of the time.
+        """
         self.note("rollout of shop/web")
         owner, former = self.workloads.revise(WEB)
         old, self._web = self._web, []
         for number, running in enumerate(old):
+            if number == len(old) - 1:
+                self.note(EVERYDAY)
+                await self.workloads.pause(self._stop, pause)
+                self.note("last step of the rollout of shop/web")
             self._web.append(await self.workloads.replace(WEB, running, owner, former))
             if number == 0:
                 await asyncio.sleep(self.lab.random.uniform(0.03, 0.07))
