@@ -134,7 +134,8 @@ class Population:
         if own.end is None:
             return own
         family = self.by_workload[pod.workload]
-        return next((one for one in reversed(family) if one.name == pod.name), family[-1])
+        namesakes = [one for one in family if one.name == pod.name and one.uid != pod.uid and one.start > own.start]
+        return (namesakes or family)[-1]
 
     def backends(self, service: str, port: int | None, protocol: str, first: int, last: int) -> tuple[Backend, ...]:
         """Return what stood behind a Service's port between two times; empty when that is not known."""

@@ -1,6 +1,6 @@
 """Brings a recording down to its distinct edges, so that each is judged once however often it was seen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -13,7 +13,7 @@ from deploy.population import Population
 from recorder.records import SCHEMAS
 from recorder.store import Recording
 
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 30.0
 """A watch that lags further behind than this does not know who held an address when the recorder resolved it."""
 
 
@@ -94,12 +94,15 @@ def _edge(row: tuple[Any, ...]) -> Edge:
 
 
 def _pods(population: Population) -> pa.Table:
-    rows = [{"id": pod.id, "node": pod.node} for pod in population.pods.values()]
-    return pa.Table.from_pylist(rows, schema=pa.schema([("id", pa.string()), ("node", pa.string())]))
+    return _table(("id", "node"), (), ((pod.id, pod.node) for pod in population.pods.values()))
 
 
 def _addresses(population: Population) -> pa.Table:
-    texts = [pa.field(name, pa.string()) for name in ("ip", "kind", "id", "holder")]
-    schema = pa.schema([*texts, pa.field("start", pa.int64()), pa.field("stop", pa.int64())])
-    names = schema.names
-    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in population.addresses()], schema=schema)
+    return _table(("ip", "kind", "id", "holder"), ("start", "stop"), population.addresses())
+
+
+def _table(texts: tuple[str, ...], numbers: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> pa.Table:
+    kinds: list[tuple[str, pa.DataType]] = [(name, pa.string()) for name in texts]
+    kinds += [(name, pa.int64()) for name in numbers]
+    names = [name for name, _ in kinds]
+    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=pa.schema(kinds))

@@ -1,6 +1,5 @@
 """Lays a policy set out as a folder: one file an object, a kustomization, the evidence beside them."""
 
-import tempfile
 from pathlib import Path
 
 from generator.evidence import evidence
@@ -8,7 +7,7 @@ from generator.policy import PolicySet
 from generator.targets import target_named
 from generator.yaml import dump
 from learner.patterns import Learned
-from recorder.errors import OutputError
+from recorder.folders import appearing
 
 
 def render(policyset: PolicySet, learned: Learned, target: str = "kubernetes") -> dict[str, str]:
@@ -37,20 +36,11 @@ def write(policyset: PolicySet, learned: Learned, target: str, out: Path) -> Non
     The folder appears whole or not at all. Raises OutputError when it is not empty or cannot be written.
     """
     files = render(policyset, learned, target)
-    place = out.resolve()
-    try:
-        if place.exists() and (not place.is_dir() or any(place.iterdir())):
-            raise OutputError(f"{out}: exists and is not an empty folder; nothing was written")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as scratch:
-            whole = Path(scratch) / "policies"
-            for name, text in files.items():
-                path = whole / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8", newline="\n")
-            whole.rename(place)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error
+    with appearing(out) as folder:
+        for name, text in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _kustomization(resources: list[str]) -> str:

@@ -129,7 +129,8 @@ class DuckEngine:
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """Return the rows of a small result."""
-        rows: list[dict[str, Any]] = self._base.execute(sql).to_arrow_table().to_pylist()
+        table: Any = self._base.sql(sql).to_arrow_table()
+        rows: list[dict[str, Any]] = table.to_pylist()
         return rows
 
     def close(self) -> None:

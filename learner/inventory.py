@@ -166,7 +166,7 @@ def read_pods(recording: Recording, inventory: Inventory) -> tuple[PodVersion, .
     return tuple(_merged(found, tainted, inventory) for _, found in sorted(rows.items()))
 
 
-def _ephemeral(column: pa.ChunkedArray) -> Iterator[list[int | None]]:
+def _ephemeral(column: Any) -> Iterator[list[int | None]]:
     """Yield the start times (µs) of each row's ephemeral containers."""
     micro = pa.list_(pa.struct([("name", pa.string()), ("start", pa.int64())]))
     for value in column.cast(micro).to_pylist():
@@ -251,7 +251,12 @@ def addresses_table(pods: Iterable[PodVersion], inventory: Inventory) -> pa.Tabl
             text = _address(entry.get("address", ""))
             if text:
                 rows.append((text, "node", node.name, f"node/{node.name}", node.start, node.end))
-    fields = [("ip", pa.string()), ("kind", pa.string()), ("id", pa.string()), ("holder", pa.string())]
+    fields: list[tuple[str, pa.DataType]] = [
+        ("ip", pa.string()),
+        ("kind", pa.string()),
+        ("id", pa.string()),
+        ("holder", pa.string()),
+    ]
     fields += [("held_from", pa.int64()), ("held_until", pa.int64())]
     return _table(rows, fields)
 
@@ -310,7 +315,12 @@ def backends_table(pods: Iterable[PodVersion], inventory: Inventory, dialled: It
                         (full, protocol, int(port["port"]), workload, int(target["port"]), known, start, end)
                         for workload, known in found
                     }
-    fields = [("service", pa.string()), ("protocol", pa.string()), ("port", pa.int32()), ("workload", pa.string())]
+    fields: list[tuple[str, pa.DataType]] = [
+        ("service", pa.string()),
+        ("protocol", pa.string()),
+        ("port", pa.int32()),
+        ("workload", pa.string()),
+    ]
     fields += [("target_port", pa.int32()), ("known", pa.int32())]
     fields += [("held_from", pa.int64()), ("held_until", pa.int64())]
     return _table(sorted(rows), fields)

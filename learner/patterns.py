@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recorder.errors import InputError, NewerSchemaError
+from recorder.folders import appearing
 from recorder.records import COUNT, NUMBER, TEXT, TIME, Column, columns
 
 SCHEMA_VERSION = 1
@@ -138,7 +139,7 @@ class Convergence:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A workload that a policy can be about; `selector` is None where none is exact (rung `none`)."""
+    """A workload that a policy can be about; `kind` is in lower case, `selector` None where none is exact (rung `none`)."""
 
     workload: str
     namespace: str
@@ -165,8 +166,15 @@ class Learned:
     coverage: Mapping[str, int | float] = field(default_factory=dict)
     input_digest: str = ""
 
-    def write(self, folder: Path) -> None:
-        """Write `patterns.parquet` and `subjects.json` into an existing folder."""
+    def write(self, out: str | os.PathLike[str]) -> None:
+        """Write `patterns.parquet` and `subjects.json` into a folder that is new or empty; it appears whole or not at all.
+
+        Raises OutputError when it is not empty or cannot be written.
+        """
+        with appearing(out) as folder:
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
         rows = sorted(self.patterns, key=_order)
         arrays = [pa.array([getattr(row, name) for row in rows], type=kind) for name, kind in _fields()]
         pq.write_table(

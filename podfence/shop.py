@@ -37,14 +37,14 @@ _HERE = Path(__file__).parent
 def run_demo(out: str, *, bundled: bool, seconds: int) -> int:
     """Run the loop, leave everything in `out` and print what came of it; 1 when replay finds something denied."""
     place = _prepare(Path(out))
-    obstacle = "asked for" if bundled else _no_live()
+    obstacle = "bundled" if bundled else _no_live()
     recording = place / "recording"
     if obstacle is None:
         say(f"The shop runs live in network namespaces for {seconds} s, recorded on both of its nodes.")
         with progress() as line:
             _live(place, recording, seconds, line)
     else:
-        say(f"The shop, from the bundled capture (live: {obstacle}).")
+        say("The shop, from its bundled capture" + ("." if bundled else f" (to run it live: {obstacle})."))
         shop = _folder("shop")
         recorder.import_pcap(
             sorted(shop.glob("node-*.pcap")),
@@ -277,14 +277,14 @@ def _expected(replay: Replay) -> None:
     """Print what replay says would be denied, findings first, by source and reason."""
     for finding in replay.denied:
         say(f"DENIED {finding.source} -> {finding.destination} {finding.port}/{finding.protocol} by {finding.by}")
-    groups: dict[tuple[str, str, str], list[str]] = {}
+    groups: dict[tuple[str, str, str], set[tuple[str, int | None]]] = {}
     for finding in replay.expected:
         key = (finding.source, finding.decision or "-", ",".join(finding.reasons) or finding.reason)
-        groups.setdefault(key, []).append(finding.destination)
+        groups.setdefault(key, set()).add((finding.destination, finding.port))
     table(
         ("DENIED AS EXPECTED", "DECISION", "REASONS", "EDGES", "TO"),
         (
-            (source, decision, reasons, len(targets), plural(len(set(targets)), "destination"))
+            (source, decision, reasons, len(targets), plural(len({target for target, _ in targets}), "destination"))
             for (source, decision, reasons), targets in sorted(groups.items())
         ),
     )

@@ -8,6 +8,9 @@ from deploy.propose.changes import Changes
 from deploy.propose.markdown import code, table
 from deploy.replay import Finding, Replay
 
+_CONVERGED = "STABLE"
+"""The state of a workload, in `subjects.json` and the evidence, of which enough was seen."""
+
 _STEPS = (10_000, 1000, 300, 100, 30, 10, 3, 0)
 """Rows a table may have, from most to least, until the text fits."""
 
@@ -197,8 +200,9 @@ def _risks(evidence: Mapping[str, Any], replay: Replay | None, most: int) -> lis
         lines.append(
             f"- Isolated without a single recorded connection: {', '.join(code(name) for name in rows)}{more}."
         )
-    workloads = [entry for entry in evidence.get("workloads") or () if isinstance(entry, dict)]
-    young = [str(entry.get("workload")) for entry in workloads if entry.get("state") not in (None, "converged")]
+    listed = evidence.get("workloads")
+    workloads = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    young = [str(entry.get("workload")) for entry in workloads if entry.get("state") not in (None, _CONVERGED)]
     if young:
         rows, _ = _cut(young, min(most, 20))
         more = f" and {len(young) - len(rows)} more" if len(young) > len(rows) else ""

@@ -68,7 +68,8 @@ def _rules(text: str) -> tuple[tuple[str, ...], Counter[str]]:
                 names.append(f"{value.get('kind')} {name}")
                 spec: Any = value.get("spec") if isinstance(value.get("spec"), dict) else {}
                 for direction in ("ingress", "egress"):
-                    for rule in spec.get(direction) or ():
+                    listed = spec.get(direction)
+                    for rule in listed if isinstance(listed, list) else ():
                         rules[json.dumps([name, direction, rule], sort_keys=True, default=str)] += 1
     except UnreadableError:
         pass

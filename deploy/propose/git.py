@@ -4,6 +4,7 @@ Each commit says in trailers which folder it stands for and which tree it made, 
 recognised: by a commit without trailers, or by one whose tree is no longer the one that podfence wrote.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -77,8 +78,16 @@ class Repository:
         return done.stdout.decode().strip() if done.returncode == 0 else None
 
     def blobs(self, files: Mapping[str, bytes]) -> Listing:
-        """Return the listing that files would give, without writing them."""
-        return {name: f"{_FILE} {self._hash(content, write=False)}" for name, content in sorted(files.items())}
+        """Return the listing that files would give, without writing them.
+
+        A blob's name is the hash of its type, size and content (Git documentation, "gitformat-pack" and "Git Objects").
+        """
+        form = self._must("rev-parse", "--show-object-format").decode().strip()
+        found: Listing = {}
+        for name, content in sorted(files.items()):
+            digest = hashlib.new(form, b"blob %d\0" % len(content) + content, usedforsecurity=False)
+            found[name] = f"{_FILE} {digest.hexdigest()}"
+        return found
 
     def listing(self, commit: str | None, inside: str) -> Listing:
         """Return what a folder holds in a commit, by path inside the folder."""
@@ -138,7 +147,7 @@ class Repository:
         with tempfile.TemporaryDirectory(prefix="podfence-") as scratch:
             extra = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
             self._must("read-tree", start or "--empty", extra=extra)
-            blobs = {name: self._hash(content, write=True) for name, content in files.items()}
+            blobs = self._store(files, Path(scratch))
             zero = "0" * len(next(iter(blobs.values())))
             entries = [f"0 {zero}\t{inside}/{name}" for name in self.listing(start, inside)]
             entries += [f"{_FILE} {blob}\t{inside}/{name}" for name, blob in sorted(blobs.items())]
@@ -152,9 +161,13 @@ class Repository:
         self._must("update-ref", "-m", "podfence propose", f"refs/heads/{branch}", name, tip or "0" * len(name))
         return name
 
-    def _hash(self, content: bytes, *, write: bool) -> str:
-        options = ["-w"] if write else []
-        return self._must("hash-object", *options, "--stdin", stdin=content).decode().strip()
+    def _store(self, files: Mapping[str, bytes], scratch: Path) -> dict[str, str]:
+        """Write files as blobs, in one go and byte for byte, and return their ids by name."""
+        for number, content in enumerate(files.values()):
+            (scratch / str(number)).write_bytes(content)
+        paths = "".join(f"{scratch / str(number)}\n" for number in range(len(files)))
+        told = self._must("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=os.fsencode(paths))
+        return dict(zip(files, told.decode().split(), strict=True))
 
     def _who(self) -> dict[str, str]:
         """Return the identity to commit with where neither the environment nor git's configuration has one."""

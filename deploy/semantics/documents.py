@@ -154,10 +154,10 @@ def _table(line: int, events: Iterator[Any], builder: _Builder, depth: int) -> t
         if merge:
             merged += _merged(value, here)
             continue
-        if isinstance(key, bool | int | float):
+        if isinstance(key, int | float) and not isinstance(key, bool):
             key = event.value
         if not isinstance(key, str):
-            raise UnreadableError(here, "a key that is no text")
+            raise UnreadableError(here, "a key that is no text (quote it)")
         if key in found:
             raise UnreadableError(here, f"duplicate key {key!r}")
         found[key] = value

@@ -162,17 +162,17 @@ def _policy(
         return [], []
     root = Field(value, "", line, report)
     metadata = root["metadata"]
-    name = metadata["name"].value if isinstance(metadata.value, dict) else None
-    place = metadata["namespace"].value if isinstance(metadata.value, dict) else None
-    place = place if isinstance(place, str) and place else namespace
+    name, given = metadata["name"].value, metadata["namespace"].value
+    place = given if isinstance(given, str) and given else namespace
     report.object = f"{kind} {place}/{name or '?'}"
     if kind != "NetworkPolicy" or version not in (kubernetes.API_VERSION, *calico.API_VERSIONS):
         root.fail(f"podfence does not judge {version} {kind}")
         return [], report.problems
-    if not isinstance(name, str) or not name:
-        metadata.fail("`name` is missing")
     if metadata.mapping():
         metadata.only(*_METADATA)
+    if metadata["name"].text() == "" or name is None:
+        metadata.fail("`name` is missing")
+    metadata["namespace"].text()
     root.only("apiVersion", "kind", "metadata", "spec", "status")
     build = kubernetes.network_policy if version == kubernetes.API_VERSION else calico.network_policy
     policy = build(root, place, str(name))

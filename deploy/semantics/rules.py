@@ -50,6 +50,7 @@ class View:
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace_labels: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[ContainerPort, ...] = ()
+    translated: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -132,9 +132,18 @@ class Policies:
             namespace_labels=dict(endpoint.namespace_labels)
             | {"kubernetes.io/metadata.name": endpoint.namespace, "projectcalico.org/name": endpoint.namespace},
             ports=endpoint.ports,
+            translated=endpoint.translated,
         )
         key = (
-            *(view.kind, view.addresses, view.namespace, endpoint.labels, endpoint.namespace_labels, endpoint.ports),
+            *(
+                view.kind,
+                view.addresses,
+                view.translated,
+                view.namespace,
+                endpoint.labels,
+                endpoint.namespace_labels,
+                endpoint.ports,
+            ),
             endpoint.service_account,
         )
         number = self._classes.setdefault(key, len(self._views))
@@ -178,7 +187,7 @@ class Policies:
         found = self._by_rules(policies, direction, self._views[left], self._views[right], connection)
         if relation == "own-node":
             return self._own_node(direction, found)
-        if found.outcome == ALLOWED or found.reason == "rule":
+        if found.reason != "isolation":
             return found
         return self._excused(policies, direction, connection, relation, found)
 
@@ -270,7 +279,7 @@ def _doubt(rule: Rule, peer: View) -> str:
     if rule.source_ports:
         return "source-port"
     if peer.kind == "unknown":
-        return "unresolved" if peer.addresses else "translated"
+        return "translated" if peer.translated else "unresolved"
     if peer.kind == "host":
         return "host-network"
     if peer.kind in ("pod", "node"):

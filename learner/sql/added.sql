@@ -19,12 +19,12 @@ SELECT
     MAX(several) AS several,
     MAX(dns) AS dns,
     MAX(CASE WHEN service IS NOT NULL THEN 1 ELSE 0 END) AS served,
-    SUM(attempts) AS attempts,
-    SUM(answered) AS answered,
-    SUM(refused) AS refused,
-    SUM(denied) AS denied,
-    SUM(unanswered) AS unanswered,
-    SUM(established) AS established
+    CAST(SUM(attempts) AS BIGINT) AS attempts,
+    CAST(SUM(answered) AS BIGINT) AS answered,
+    CAST(SUM(refused) AS BIGINT) AS refused,
+    CAST(SUM(denied) AS BIGINT) AS denied,
+    CAST(SUM(unanswered) AS BIGINT) AS unanswered,
+    CAST(SUM(established) AS BIGINT) AS established
 FROM identified
 GROUP BY
     window_start, reporter, src_kind, src_key, dst_kind, dst_key, protocol, port, icmp_type, icmp_code

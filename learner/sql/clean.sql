@@ -5,8 +5,8 @@ WITH answers AS (
         backend,
         CASE WHEN protocol = 'udp' THEN 'udp' ELSE 'tcp' END AS ring,
         window_start,
-        SUM(answered) AS answered,
-        SUM(CASE WHEN lost = 1 THEN answered ELSE 0 END) AS lost
+        CAST(SUM(answered) AS BIGINT) AS answered,
+        CAST(SUM(CASE WHEN lost = 1 THEN answered ELSE 0 END) AS BIGINT) AS lost
     FROM identified
     GROUP BY node, backend, CASE WHEN protocol = 'udp' THEN 'udp' ELSE 'tcp' END, window_start
 ),
@@ -18,9 +18,9 @@ covered AS (
         ring,
         window_start,
         MAX(window_end) AS window_end,
-        SUM(packets) AS packets,
-        SUM(dropped) AS dropped,
-        SUM(unresolved + ambiguous) AS unknown,
+        CAST(SUM(packets) AS BIGINT) AS packets,
+        CAST(SUM(dropped) AS BIGINT) AS dropped,
+        CAST(SUM(unresolved + ambiguous) AS BIGINT) AS unknown,
         MAX(watch_lag_seconds) AS lag,
         MAX(gap) AS gap,
         MAX(partial) AS partial

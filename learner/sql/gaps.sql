@@ -7,8 +7,8 @@ SELECT
     icmp_type,
     icmp_code,
     COUNT(*) AS gaps,
-    SUM(gap) AS total,
-    SUM(gap * gap) AS squares
+    CAST(SUM(gap) AS BIGINT) AS total,
+    CAST(SUM(gap * gap) AS BIGINT) AS squares
 FROM (
     SELECT
         source,

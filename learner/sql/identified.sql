@@ -29,9 +29,7 @@ SELECT
     END AS dst_key,
     flows.dst_ip AS dst_ip,
     flows.protocol AS protocol,
-    COALESCE(
-        CASE WHEN flows.dst_kind = 'service' AND routes.state = 'one' THEN routes.target_port ELSE flows.dst_port END, -1
-    ) AS port,
+    COALESCE(CASE WHEN routes.state = 'one' THEN routes.target_port ELSE flows.dst_port END, -1) AS port,
     COALESCE(flows.icmp_type, -1) AS icmp_type,
     COALESCE(flows.icmp_code, -1) AS icmp_code,
     CASE WHEN routes.state = 'several' THEN 1 ELSE 0 END AS several,

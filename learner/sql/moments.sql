@@ -22,11 +22,11 @@ SELECT
     MAX(named) AS named,
     MAX(dns) AS dns,
     CASE WHEN MAX(sound) = 1 OR MAX(tainted) = 1 THEN 1 ELSE 0 END AS seen,
-    SUM(attempts) AS attempts,
-    SUM(answered) AS answered,
-    SUM(refused) AS refused,
-    SUM(denied) AS denied,
-    SUM(unanswered) AS unanswered,
-    SUM(established) AS established
+    CAST(SUM(attempts) AS BIGINT) AS attempts,
+    CAST(SUM(answered) AS BIGINT) AS answered,
+    CAST(SUM(refused) AS BIGINT) AS refused,
+    CAST(SUM(denied) AS BIGINT) AS denied,
+    CAST(SUM(unanswered) AS BIGINT) AS unanswered,
+    CAST(SUM(established) AS BIGINT) AS established
 FROM sided
 GROUP BY source, source_kind, destination, destination_kind, protocol, port, icmp_type, icmp_code, window_start

@@ -9,12 +9,12 @@ WITH totals AS (
         moments.port AS port,
         moments.icmp_type AS icmp_type,
         moments.icmp_code AS icmp_code,
-        SUM(moments.attempts) AS attempts,
-        SUM(moments.answered) AS answered,
-        SUM(moments.refused) AS refused,
-        SUM(moments.denied) AS denied,
-        SUM(moments.unanswered) AS unanswered,
-        SUM(moments.established) AS established,
+        CAST(SUM(moments.attempts) AS BIGINT) AS attempts,
+        CAST(SUM(moments.answered) AS BIGINT) AS answered,
+        CAST(SUM(moments.refused) AS BIGINT) AS refused,
+        CAST(SUM(moments.denied) AS BIGINT) AS denied,
+        CAST(SUM(moments.unanswered) AS BIGINT) AS unanswered,
+        CAST(SUM(moments.established) AS BIGINT) AS established,
         MIN(moments.first_seen) AS first_seen,
         MAX(moments.last_seen) AS last_seen,
         MAX(moments.several) AS several,
@@ -24,20 +24,21 @@ WITH totals AS (
         MAX(moments.lent_egress) AS lent_egress,
         MAX(moments.lent_ingress) AS lent_ingress,
         MAX(moments.tainted) AS tainted,
-        SUM(moments.seen) AS windows_seen,
-        COUNT(DISTINCT CASE WHEN moments.seen = 1 THEN moments.window_start - MOD(moments.window_start, settings.day) END)
-            AS days,
-        SUM(moments.sound) AS sound_windows,
+        CAST(SUM(moments.seen) AS BIGINT) AS windows_seen,
+        COUNT(
+            DISTINCT CASE WHEN moments.seen = 1 THEN moments.window_start - MOD(moments.window_start, settings.day) END
+        ) AS days,
+        CAST(SUM(moments.sound) AS BIGINT) AS sound_windows,
         COUNT(
             DISTINCT CASE WHEN moments.sound = 1 THEN moments.window_start - MOD(moments.window_start, settings.day) END
         ) AS sound_days,
-        SUM(moments.named) AS named_windows,
+        CAST(SUM(moments.named) AS BIGINT) AS named_windows,
         COALESCE(
             MAX(CASE WHEN moments.named = 1 THEN moments.window_start END)
             - MIN(CASE WHEN moments.named = 1 THEN moments.window_start END),
             0
         ) AS named_span,
-        SUM(moments.dns) AS dns_windows,
+        CAST(SUM(moments.dns) AS BIGINT) AS dns_windows,
         COALESCE(
             MAX(CASE WHEN moments.dns = 1 THEN moments.window_start END)
             - MIN(CASE WHEN moments.dns = 1 THEN moments.window_start END),

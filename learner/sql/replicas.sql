@@ -11,7 +11,7 @@ WITH showing AS (
         MAX(sided.sound) AS sound,
         CASE
             WHEN MAX(CASE WHEN pairs.source_pod IS NOT NULL THEN 1 ELSE 0 END) = 1 THEN 1
-            WHEN SUM(sided.named) >= MAX(settings.windows)
+            WHEN CAST(SUM(sided.named) AS BIGINT) >= MAX(settings.windows)
                 AND MAX(CASE WHEN sided.named = 1 THEN sided.window_start END)
                 - MIN(CASE WHEN sided.named = 1 THEN sided.window_start END) >= MAX(settings.apart)
                 THEN 1
@@ -76,13 +76,18 @@ SELECT
     icmp_type,
     icmp_code,
     COUNT(*) AS showing,
-    SUM(CASE WHEN sound = 1 AND (batch = 1 OR any_until > held_from OR any_from < held_until) THEN 1 ELSE 0 END)
-        AS together,
-    SUM(
-        CASE
-            WHEN sound = 1 AND recurs = 1 AND (batch = 1 OR kin_until > held_from OR kin_from < held_until) THEN 1
-            ELSE 0
-        END
+    CAST(
+        SUM(
+            CASE WHEN sound = 1 AND (batch = 1 OR any_until > held_from OR any_from < held_until) THEN 1 ELSE 0 END
+        ) AS BIGINT
+    ) AS together,
+    CAST(
+        SUM(
+            CASE
+                WHEN sound = 1 AND recurs = 1 AND (batch = 1 OR kin_until > held_from OR kin_from < held_until) THEN 1
+                ELSE 0
+            END
+        ) AS BIGINT
     ) AS steady
 FROM neighbours
 GROUP BY source, destination, protocol, port, icmp_type, icmp_code

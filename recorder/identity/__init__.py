@@ -1,6 +1,9 @@
 """Who each address was at the moment of a packet: pods by interval, everything else as of that time."""
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,18 @@ __all__ = [
 ]
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from walking all pods again and again; decoded objects have no cycles to collect."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
 class World:
     """A cluster as it was seen, fed with events; names of methods are those of the parts that answer."""
 
@@ -46,8 +61,9 @@ class World:
         Raises InventoryError when it cannot be read.
         """
         world = cls()
-        for event in read_events(path, time):
-            world.apply(event)
+        with _uncollected():
+            for event in read_events(path, time):
+                world.apply(event)
         return world
 
     @classmethod
@@ -61,7 +77,8 @@ class World:
             return cls.read(path)
         world = cls()
         world._follower = follower
-        world.poll()
+        with _uncollected():
+            world.poll()
         return world
 
     def poll(self) -> int:

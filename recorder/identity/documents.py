@@ -6,6 +6,7 @@ same under both versions).
 """
 
 import json
+import math
 import re
 from typing import Any
 
@@ -25,7 +26,7 @@ _CONSTANTS: dict[str, Any] = {
 }
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
 _PREFIXED = re.compile(r"0x[0-9a-fA-F]{1,15}|0o[0-7]{1,20}")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]{1,30}|(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{0,30})?)(?:[eE][-+]?[0-9]{1,2})?")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]{1,30}|(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{0,30})?)(?:[eE][-+]?[0-9]{1,3})?")
 _STRING_TAG = "tag:yaml.org,2002:str"
 _MERGE = "<<"
 
@@ -149,10 +150,11 @@ class _Builder:
                 raise self._error(event, f"key {_clip(value)!r} twice in one mapping")
             parent.keys.add(value)
             parent.key = value
+            parent.merges = value == _MERGE and isinstance(event, yaml.ScalarEvent) and event.implicit[0]
             parent.wants_key = False
         else:
             parent.wants_key = True
-            if parent.key == _MERGE:
+            if parent.merges:
                 self._merge(event, target, value)
             else:
                 target[parent.key] = value
@@ -177,8 +179,8 @@ class _Builder:
                 return int(text)
             if _PREFIXED.fullmatch(text):
                 return int(text, 0)
-            if _FLOAT.fullmatch(text):
-                return float(text)
+            if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+                return number
         return text
 
     def _error(self, event: Any, problem: str) -> InventoryError:
@@ -188,7 +190,7 @@ class _Builder:
 class _Open:
     """A mapping or sequence whose end has not come yet."""
 
-    __slots__ = ("anchor", "count", "key", "keys", "value", "wants_key")
+    __slots__ = ("anchor", "count", "key", "keys", "merges", "value", "wants_key")
 
     def __init__(self, value: dict[str, Any] | list[Any], anchor: str | None, count: int) -> None:
         self.value = value
@@ -196,6 +198,7 @@ class _Open:
         self.count = count
         self.keys: set[str] = set()
         self.key = ""
+        self.merges = False
         self.wants_key = isinstance(value, dict)
 
 

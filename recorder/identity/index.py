@@ -12,19 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from recorder.identity.events import Event
-from recorder.identity.objects import Metadata, Pod, PodContainers, group, micros, read
+from recorder.identity.objects import Metadata, Pod, PodContainers, describe, group, micros, read
 from recorder.identity.owners import Owners, Workload, controller
 from recorder.identity.pods import (
-    Containers,
     Holding,
     Labels,
     PodHistory,
-    declared_ports,
+    declared,
     ephemeral_starts,
     fact_of,
     holdings,
     label_versions,
-    probe_ports,
 )
 from recorder.records import SECOND, Identity, identity_id
 
@@ -136,7 +134,7 @@ class Identities:
         """Return the pod and label version behind a code; raises KeyError when it is none or was forgotten."""
         pod, labels = self._version(code)
         named = dict(labels)
-        ports = [port._asdict() for port in pod.containers.ports]
+        ports = [port._asdict() for port in pod.declared.ports]
         return Holder(identity_id(pod.uid, named), pod.uid, pod.namespace, pod.name, pod.node, named, ports)
 
     def node(self, code: int) -> str | None:
@@ -176,7 +174,7 @@ class Identities:
         for pod in self._hosting.get((port, protocol), ()):
             if pod.node == node and not pod.host_network:
                 numbers = [
-                    one.number for one in pod.containers.ports if (one.host_port, one.protocol) == (port, protocol)
+                    one.number for one in pod.declared.ports if (one.host_port, one.protocol) == (port, protocol)
                 ]
                 for ip in pod.ips:
                     for span in self._spans(ip):
@@ -195,8 +193,6 @@ class Identities:
             if len(pod.timeline) and (node is None or pod.node == node):
                 rows += self._rows(cluster, pod, found.get(uid, []))
         return sorted(rows, key=lambda row: row.id)
-
-    # The pods themselves.
 
     def _pod(self, uid: str) -> PodHistory:
         pod = self._pods.get(uid)
@@ -229,11 +225,10 @@ class Identities:
         pod.namespace = self._shared(metadata.namespace or "default")
         pod.created = micros(metadata.creationTimestamp)
         pod.owner = self._shared(controller(metadata))
-        spec = read(event.object, PodContainers, event.where).spec
+        spec = event.object.get("spec")
         if spec is not None:
-            containers = [*(spec.initContainers or ()), *(spec.containers or ())]
-            pod.containers = self._shared(Containers(declared_ports(containers), probe_ports(containers)))
-        for port in pod.containers.ports:
+            pod.declared = declared(read(spec, PodContainers, f"{event.where}: {describe(event.object)}"))
+        for port in pod.declared.ports:
             if port.host_port and pod not in (hosting := self._hosting.setdefault((port.host_port, port.protocol), [])):
                 hosting.append(pod)
 
@@ -278,20 +273,18 @@ class Identities:
             code = self._codes.pop((pod.uid, labels), None)
             if code is not None:
                 self._versions[code] = None
-        for port in pod.containers.ports:
+        for port in pod.declared.ports:
             if port.host_port:
                 hosting = self._hosting[port.host_port, port.protocol]
                 self._hosting[port.host_port, port.protocol] = [other for other in hosting if other is not pod]
         del self._pods[pod.uid]
-
-    # Who held an address.
 
     def _spans(self, ip: str) -> list[_Span]:
         """Return all holds on an address in order of their proof.
 
         A hold begins at the earliest proof, or down to the pod's creation, as packets come before the API shows the
         address; but not before the end of those known to have held it until then. Where another still held it at the
-        time of the proof, both did as far as anybody can know.
+        time of the proof, both did as far as anybody can know: since the node's proof, or since the API's less its lag.
         """
         claims = []
         for pod in self._holders.get(ip, ()):
@@ -311,7 +304,9 @@ class Identities:
             past = [other for other in earlier if other.end is not None and other.end <= anchor]
             earlier = [other for other in earlier if other.end is None or other.end > anchor]
             floor = max([floor, *(other.ended or 0 for other in past)])
-            start = anchor if proof == anchor else _lowered(holding, anchor, floor, contested=bool(earlier))
+            start = anchor
+            if not (earlier and proof == anchor and holding.witnessed):
+                start = _lowered(holding, anchor, floor, contested=bool(earlier))
             earlier.append(holding)
             spans.append(_Span(holding.pod, start, holding.end, _basis(holding, start, proof)))
         return spans
@@ -346,8 +341,6 @@ class Identities:
             raise KeyError(code)
         return found
 
-    # The table.
-
     def _rows(self, cluster: str, pod: PodHistory, spans: list[_Span]) -> list[Identity]:
         start, end, basis = _life(pod, spans)
         merged: dict[Labels, tuple[int, int | None]] = {}
@@ -377,8 +370,8 @@ class Identities:
                     owner_name=owner.name,
                     owner_uid=owner.uid,
                     labels=named,
-                    ports=[port._asdict() for port in pod.containers.ports],
-                    probe_ports=list(pod.containers.probe_ports),
+                    ports=[port._asdict() for port in pod.declared.ports],
+                    probe_ports=list(pod.declared.probe_ports),
                     ephemeral=[{"name": name, "start": began} for name, began in pod.ephemeral],
                     host_network=pod.host_network,
                     start=begin,
@@ -397,7 +390,7 @@ def _first_proof(holding: Holding, ip: str) -> int | None:
 
 
 def _lowered(holding: Holding, anchor: int, floor: int, *, contested: bool) -> int:
-    """Return the start of a hold that the API alone shows."""
+    """Return the earliest start of a hold that was proven at `anchor`, above all ends known before (`floor`)."""
     pod = holding.pod
     lowest = anchor if pod.created is None else pod.created
     if contested:

@@ -74,10 +74,10 @@ class Probe(msgspec.Struct, frozen=True):
     grpc: Handler | None = None
 
 
-class Container(msgspec.Struct):
+class Container(msgspec.Struct, frozen=True):
     """A container, init container or sidecar."""
 
-    ports: list[ContainerPort] | None = None
+    ports: tuple[ContainerPort, ...] | None = None
     livenessProbe: Probe | None = None  # noqa: N815
     readinessProbe: Probe | None = None  # noqa: N815
     startupProbe: Probe | None = None  # noqa: N815
@@ -89,11 +89,11 @@ class EphemeralContainer(msgspec.Struct):
     name: str
 
 
-class Containers(msgspec.Struct):
-    """The containers of a pod."""
+class PodContainers(msgspec.Struct, frozen=True):
+    """The containers of a pod, equal for all replicas."""
 
-    containers: list[Container] | None = None
-    initContainers: list[Container] | None = None  # noqa: N815
+    containers: tuple[Container, ...] | None = None
+    initContainers: tuple[Container, ...] | None = None  # noqa: N815
 
 
 class PodSpec(msgspec.Struct):
@@ -149,12 +149,6 @@ class Pod(msgspec.Struct):
     metadata: Metadata
     spec: PodSpec | None = None
     status: PodStatus | None = None
-
-
-class PodContainers(msgspec.Struct):
-    """A pod, containers alone."""
-
-    spec: Containers | None = None
 
 
 class ServicePort(msgspec.Struct):

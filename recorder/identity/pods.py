@@ -5,10 +5,11 @@ to others (kubernetes/kubernetes#92697, #98611).
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from recorder.errors import InventoryError
-from recorder.identity.objects import Container, Metadata, Owner, PodStatus, Probe, addresses, annotated, micros
+from recorder.identity.objects import Metadata, Owner, PodContainers, PodStatus, Probe, addresses, annotated, micros
 from recorder.identity.timeline import Timeline
 from recorder.records import SECOND
 
@@ -37,11 +38,14 @@ class Fact(NamedTuple):
     finished: int | None  # second (µs) in which its last container stopped
 
 
-class Containers(NamedTuple):
-    """What containers declare; shared by all replicas."""
+class Declared(NamedTuple):
+    """What a pod's containers declare; shared by all replicas."""
 
     ports: tuple[DeclaredPort, ...]
     probe_ports: tuple[int, ...]
+
+
+NOTHING = Declared((), ())
 
 
 class PodHistory:
@@ -49,8 +53,8 @@ class PodHistory:
 
     __slots__ = (
         "account",
-        "containers",
         "created",
+        "declared",
         "ephemeral",
         "host_network",
         "ips",
@@ -75,7 +79,7 @@ class PodHistory:
         self.host_network = False
         self.listed = False
         self.owner: Owner | None = None
-        self.containers = Containers((), ())
+        self.declared = NOTHING
         self.ephemeral: tuple[tuple[str, int | None], ...] = ()
         self.ips: tuple[str, ...] = ()
         self.proofs: dict[str, tuple[int, int]] | None = None
@@ -95,8 +99,6 @@ class Holding(NamedTuple):
 
 def holdings(pod: PodHistory) -> list[tuple[str, Holding]]:
     """Return the pod's claims to addresses, as its timeline tells them: (ip, claim) in order of time."""
-    if pod.host_network:
-        return []
     stated = {ip for fact in pod.timeline.facts if fact is not None for ip in fact.stated}
     families = {":" in ip for ip in stated}
     found: list[tuple[str, Holding]] = []
@@ -137,7 +139,7 @@ def holdings(pod: PodHistory) -> list[tuple[str, Holding]]:
     for ip, (time, _) in sorted((pod.proofs or {}).items()):
         if ip not in known:
             over = next((when for when, fact in pod.timeline if when > time and (fact is None or fact.ended)), None)
-            found.append((ip, Holding(pod, time, "interface", witnessed=False, end=over, ended=over)))
+            found.append((ip, Holding(pod, time, "interface", witnessed=True, end=over, ended=over)))
     return found
 
 
@@ -169,29 +171,26 @@ def fact_of(labels: Labels, metadata: Metadata, status: PodStatus | None, where:
     return Fact(labels, stated, tuple(written or ()), written == [], ended, _finished(status) if ended else None)
 
 
-def declared_ports(containers: list[Container]) -> tuple[DeclaredPort, ...]:
-    """Return the ports that containers declare, sorted, each once."""
-    found = {
-        DeclaredPort(port.name or None, port.containerPort, (port.protocol or "TCP").lower(), port.hostPort or None)
-        for container in containers
-        for port in container.ports or ()
-    }
-    return tuple(sorted(found, key=lambda port: (port.number, port.protocol, port.name or "", port.host_port or 0)))
-
-
-def probe_ports(containers: list[Container]) -> tuple[int, ...]:
-    """Return the ports that the kubelet probes, sorted; named ones by the number they have in their container."""
-    found: set[int] = set()
+@lru_cache(maxsize=4096)
+def declared(pod: PodContainers) -> Declared:
+    """Return what all containers of a pod declare, sorted, each once; named probe ports by their number."""
+    containers = (*(pod.initContainers or ()), *(pod.containers or ()))
+    ports: set[DeclaredPort] = set()
+    probed: set[int] = set()
     for container in containers:
         named = {port.name: port.containerPort for port in container.ports or () if port.name}
+        for port in container.ports or ():
+            protocol = (port.protocol or "TCP").lower()
+            ports.add(DeclaredPort(port.name or None, port.containerPort, protocol, port.hostPort or None))
         for probe in (container.livenessProbe, container.readinessProbe, container.startupProbe):
-            for port in _probed(probe):
-                number = port if isinstance(port, int) else named.get(port)
-                if number is None and isinstance(port, str) and port.isascii() and port.isdigit():
-                    number = int(port)
-                if number is not None and number <= 65535:
-                    found.add(number)
-    return tuple(sorted(found))
+            for target in _probed(probe):
+                number = named.get(target) if isinstance(target, str) else target
+                if number is None and isinstance(target, str) and target.isascii() and target.isdigit():
+                    number = int(target[:6])
+                if number is not None and 0 < number <= 65535:
+                    probed.add(number)
+    order = sorted(ports, key=lambda port: (port.number, port.protocol, port.name or "", port.host_port or 0))
+    return Declared(tuple(order), tuple(sorted(probed)))
 
 
 def _probed(probe: Probe | None) -> Iterator[int | str]:

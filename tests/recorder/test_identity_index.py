@@ -194,6 +194,12 @@ def test_an_older_event_that_arrives_late_does_not_bring_a_pod_back() -> None:
     assert [who(identities, time) for time in (9.5, 10, 15)] == ["p", NONE, NONE]
 
 
+def test_nothing_follows_a_deletion_at_its_own_time() -> None:
+    """Two streams may show a pod's last change and its deletion in the same microsecond, in either order."""
+    identities = known(added(0, pod("p", IP)), deleted(10, pod("p", IP)), modified(10, pod("p", IP, labels={"b": "c"})))
+    assert [who(identities, time) for time in (9, 10, 11)] == ["p", NONE, NONE]
+
+
 def test_two_live_holders_are_ambiguous() -> None:
     """Two pods that claim one address at one time are both named by neither."""
     identities = known(added(10, pod("a", IP)), added(10, pod("b", IP, created=2)), bookmark(20))
@@ -221,13 +227,33 @@ def test_an_open_hold_is_carried_60_s_past_the_last_event_and_then_unknown() -> 
 
 
 def test_a_nodes_proof_outlasts_the_carry_and_needs_no_event() -> None:
-    """An interface's epoch holds after the last event, and begins a hold exactly."""
-    identities = known(added(3.2, pod("p", created=3)), modified(4.5, pod("p", IP, created=3)))
+    """An interface's epoch holds after the last event, also of an address that the API never showed."""
+    identities = known(added(3.2, pod("p", created=3)))
     identities.proven("p", IP, at(4.4))
-    assert [who(identities, time) for time in (4.39, 4.4)] == [NONE, "p"]
-    assert identities.rows("c")[0].start_basis == "interface"
+    assert [who(identities, time) for time in (2.9, 3, 62, 64)] == [NONE, "p", "p", NONE]
     identities.proven("p", IP, at(300))
     assert [who(identities, time) for time in (299, 301)] == ["p", NONE]
+
+
+def test_a_nodes_proof_is_exact_where_another_still_held_the_address() -> None:
+    """When the API ends the old holder late, what came before the new one's interface is the old one's."""
+    identities = known(
+        added(0, pod("old", IP)),
+        added(5, pod("new", created=5)),
+        modified(10.06, pod("new", IP, created=5)),
+        deleted(10.3, pod("old", IP)),
+    )
+    identities.proven("new", IP, at(10))
+    assert [who(identities, time) for time in (9.99, 10, 10.29, 10.3)] == ["old", AMBIGUOUS, AMBIGUOUS, "new"]
+    rows = {row.uid: (row.start, row.start_basis) for row in identities.rows("c")}
+    assert rows["new"] == (at(10), "interface")
+
+
+def test_a_nodes_proof_late_in_a_pods_life_does_not_shorten_it() -> None:
+    """A capture that begins in the middle proves that a pod holds its address, not that it did not before."""
+    identities = known(added(100, pod("p", IP, created=40), listed=True))
+    identities.proven("p", IP, at(70))
+    assert [who(identities, time) for time in (41, 71)] == ["p", "p"]
 
 
 def test_a_label_edit_opens_a_version_and_an_edit_back_gives_the_first_code_again() -> None:

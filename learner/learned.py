@@ -5,7 +5,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from learner.convergence import Interval, converge, not_seen, wilson
@@ -34,8 +34,18 @@ Edge = tuple[str, str, str, int, int, int]
 """Source, destination, protocol, port, ICMP type and code, as the SQL has them (-1 for none)."""
 
 DAY = 86400 * SECOND
-COUNTED = ("attempts", "answered", "refused", "denied", "unanswered", "established", "first_seen", "last_seen")
-COUNTED += ("windows_seen", "days")
+COUNTED = (
+    "attempts",
+    "answered",
+    "refused",
+    "denied",
+    "unanswered",
+    "established",
+    "first_seen",
+    "last_seen",
+    "windows_seen",
+    "days",
+)
 
 
 def learn(
@@ -298,18 +308,13 @@ def _period(row: Row) -> float | None:
 
 
 def _evidence(row: Row, *, declared: bool, probed: bool, dns_names: tuple[str, ...]) -> Evidence:
-    counts = ("answered", "established", "refused", "denied", "unanswered", "windows_seen", "sound_windows")
-    counts += ("sound_days", "named_windows", "named_span", "dns_windows", "dns_span", "together", "steady")
-    ends = ("source", "source_kind", "destination", "destination_kind", "protocol")
-    return Evidence(
-        **{name: row[name] for name in ends},
-        **{name: int(row[name]) for name in counts},
-        **{name: bool(row[name]) for name in ("pair_recurs", "several", "tainted")},
-        port=_known(row["port"]),
-        declared=declared,
-        probed=probed,
-        dns_names=dns_names,
-    )
+    given = {"port": _known(row["port"]), "declared": declared, "probed": probed, "dns_names": dns_names}
+    plain: dict[str, Any] = {
+        one.name: bool(row[one.name]) if one.type is bool else row[one.name]
+        for one in fields(Evidence)
+        if one.name not in given
+    }
+    return Evidence(**plain | given)
 
 
 def _led(names: Iterable[Row]) -> tuple[defaultdict[Edge, list[str]], defaultdict[Edge, list[str]]]:
@@ -352,7 +357,7 @@ def _subjects(
             Subject(
                 workload=workload,
                 namespace=versions[0].namespace,
-                kind=versions[0].owner_kind,
+                kind=versions[0].owner_kind.lower(),
                 name=versions[0].owner_name,
                 selector=choice.selector,
                 rung=choice.rung,
