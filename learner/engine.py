@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from pyarrow import fs as pafs
 
-from recorder.errors import RecordingError
+from recorder.errors import RecordingError, UnsupportedError
 from recorder.records import SCHEMAS
 from recorder.store import Recording
 
 VIEWS = frozenset({"identified"})
 """Results that are read once or twice and as large as the recording: not kept."""
 
-FIRST = ("holders", "routes", "identified", "clean", "added", "ends", "resolved")
+FIRST = ("holders", "routes", "identified", "clean", "added", "ends", "peers", "resolved")
 THEN = ("sided", "moments", "pairs", "replicas", "gaps", "observed", "contacts", "names")
 EXPOSED = ("runs", "watched", "exposure", "watched_pods")
 STEPS = FIRST + THEN + EXPOSED
@@ -140,7 +140,10 @@ class DuckEngine:
 
 @contextmanager
 def duck(recording: Recording, *, memory: str = "1500MB", threads: int | None = None) -> Iterator[DuckEngine]:
-    """Open DuckDB over a recording; raises RecordingError when a file of it cannot be read."""
+    """Open DuckDB over a recording.
+
+    Raises RecordingError when a file of it cannot be read, UnsupportedError when memory and disk do not suffice.
+    """
     with tempfile.TemporaryDirectory(prefix="podfence-") as spill:
         try:
             engine = DuckEngine(recording, memory=memory, threads=threads, spill=spill)
@@ -148,7 +151,13 @@ def duck(recording: Recording, *, memory: str = "1500MB", threads: int | None = 
                 yield engine
             finally:
                 engine.close()
-        except (duckdb.IOException, duckdb.InvalidInputException, pa.ArrowInvalid) as error:
+        except duckdb.OutOfMemoryException as error:
+            raise UnsupportedError(
+                f"{recording.uri}: learning needs more than {memory} of memory and the disk space of {spill}; allow more"
+            ) from error
+        except (duckdb.ProgrammingError, duckdb.InternalError):
+            raise  # a mistake in the SQL is no fault of the recording's
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise RecordingError(f"{recording.uri}: cannot be read: {str(error).splitlines()[0]}") from error
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import pyarrow as pa
+
 from learner.convergence import Interval, converge, not_seen, wilson
 from learner.decisions import Decision, Key, in_force, read_decisions
 from learner.engine import Engine, duck, settings_table
@@ -66,8 +68,11 @@ def learn(
     place = Recording.open(recording.uri if isinstance(recording, Recording) else recording)
     limits = thresholds or Thresholds()
     given = read_decisions(decisions) if decisions is not None else ()
-    inventory = Inventory.of(place)
-    pods = read_pods(place, inventory)
+    try:
+        inventory = Inventory.of(place)
+        pods = read_pods(place, inventory)
+    except (pa.ArrowException, OSError) as error:
+        raise RecordingError(f"{place.uri}: cannot be read: {str(error).splitlines()[0]}") from error
     with duck(place, memory=memory, threads=threads) as engine:
         frames = _run(engine, place, inventory, pods, limits)
     patterns = _patterns(frames, inventory, pods, given, limits)

@@ -1,5 +1,7 @@
 """`podfence learn`."""
 
+from typing import Any, cast
+
 import click
 
 
@@ -64,7 +66,7 @@ def learn(
     require_free(out)
     with progress() as line:
         line.show("learning …")
-        learned = learner.learn(recording, decisions=decisions, thresholds=learner.Thresholds(**thresholds))
+        learned = learner.learn(recording, decisions=decisions, thresholds=learner.Thresholds(**cast("dict[str, Any]", thresholds)))
     learned.write(out)
     summary = learner.summary(learned)
     if form == "table":

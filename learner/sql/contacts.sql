@@ -6,8 +6,8 @@ WITH firsts AS (
 )
 
 SELECT
-    moments.source AS source,
-    moments.destination AS destination,
+    near.name AS source,
+    far.name AS destination,
     moments.protocol AS protocol,
     moments.port AS port,
     MIN(moments.first_seen) AS first_seen,
@@ -19,11 +19,13 @@ INNER JOIN firsts
     AND firsts.protocol = moments.protocol
     AND firsts.port = moments.port
     AND firsts.window_start = moments.window_start
-WHERE moments.source_kind <> 'node' AND moments.attempts + moments.established > 0
-GROUP BY moments.source, moments.destination, moments.protocol, moments.port
+INNER JOIN peers AS near ON near.number = moments.source
+INNER JOIN peers AS far ON far.number = moments.destination
+WHERE near.class <> 'node' AND moments.attempts + moments.established > 0
+GROUP BY near.name, far.name, moments.protocol, moments.port
 ORDER BY
-    moments.source ASC NULLS FIRST,
+    near.name ASC NULLS FIRST,
     MIN(moments.first_seen) ASC NULLS FIRST,
-    moments.destination ASC NULLS FIRST,
+    far.name ASC NULLS FIRST,
     moments.protocol ASC NULLS FIRST,
     moments.port ASC NULLS FIRST

@@ -1,9 +1,7 @@
 -- One row per pattern and window.
 SELECT
     source,
-    source_kind,
     destination,
-    destination_kind,
     protocol,
     port,
     icmp_type,
@@ -29,4 +27,4 @@ SELECT
     CAST(SUM(unanswered) AS BIGINT) AS unanswered,
     CAST(SUM(established) AS BIGINT) AS established
 FROM sided
-GROUP BY source, source_kind, destination, destination_kind, protocol, port, icmp_type, icmp_code, window_start
+GROUP BY source, destination, protocol, port, icmp_type, icmp_code, window_start

@@ -1,10 +1,8 @@
 -- One row per pattern: all that the evidence gate asks about it.
 WITH totals AS (
     SELECT
-        moments.source AS source,
-        moments.source_kind AS source_kind,
-        moments.destination AS destination,
-        moments.destination_kind AS destination_kind,
+        moments.source AS source_number,
+        moments.destination AS destination_number,
         moments.protocol AS protocol,
         moments.port AS port,
         moments.icmp_type AS icmp_type,
@@ -53,9 +51,7 @@ WITH totals AS (
     CROSS JOIN settings
     GROUP BY
         moments.source,
-        moments.source_kind,
         moments.destination,
-        moments.destination_kind,
         moments.protocol,
         moments.port,
         moments.icmp_type,
@@ -67,6 +63,10 @@ recurring AS (
 )
 
 SELECT
+    near.name AS source,
+    near.class AS source_kind,
+    far.name AS destination,
+    far.class AS destination_kind,
     totals.*,
     CASE WHEN recurring.source IS NOT NULL THEN 1 ELSE 0 END AS pair_recurs,
     COALESCE(replicas.showing, 0) AS replicas_seen,
@@ -76,30 +76,32 @@ SELECT
     COALESCE(gaps.total, 0) AS gaps_total,
     COALESCE(gaps.squares, 0) AS gaps_squares
 FROM totals
+INNER JOIN peers AS near ON near.number = totals.source_number
+INNER JOIN peers AS far ON far.number = totals.destination_number
 LEFT JOIN recurring
-    ON recurring.source = totals.source
-    AND recurring.destination = totals.destination
+    ON recurring.source = totals.source_number
+    AND recurring.destination = totals.destination_number
     AND recurring.protocol = totals.protocol
     AND recurring.port = totals.port
     AND recurring.icmp_type = totals.icmp_type
     AND recurring.icmp_code = totals.icmp_code
 LEFT JOIN replicas
-    ON replicas.source = totals.source
-    AND replicas.destination = totals.destination
+    ON replicas.source = totals.source_number
+    AND replicas.destination = totals.destination_number
     AND replicas.protocol = totals.protocol
     AND replicas.port = totals.port
     AND replicas.icmp_type = totals.icmp_type
     AND replicas.icmp_code = totals.icmp_code
 LEFT JOIN gaps
-    ON gaps.source = totals.source
-    AND gaps.destination = totals.destination
+    ON gaps.source = totals.source_number
+    AND gaps.destination = totals.destination_number
     AND gaps.protocol = totals.protocol
     AND gaps.port = totals.port
     AND gaps.icmp_type = totals.icmp_type
     AND gaps.icmp_code = totals.icmp_code
 ORDER BY
-    totals.source ASC NULLS FIRST,
-    totals.destination ASC NULLS FIRST,
+    near.name ASC NULLS FIRST,
+    far.name ASC NULLS FIRST,
     totals.protocol ASC NULLS FIRST,
     totals.port ASC NULLS FIRST,
     totals.icmp_type ASC NULLS FIRST,

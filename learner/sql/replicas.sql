@@ -27,7 +27,7 @@ WITH showing AS (
         AND pairs.port = sided.port
         AND pairs.icmp_type = sided.icmp_type
         AND pairs.icmp_code = sided.icmp_code
-    WHERE sided.source_kind = 'workload' AND (sided.sound = 1 OR sided.tainted = 1)
+    WHERE sided.source_pod <> -1 AND (sided.sound = 1 OR sided.tainted = 1)
     GROUP BY
         sided.source,
         sided.source_pod,
@@ -65,7 +65,9 @@ neighbours AS (
             ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
         ) AS any_from
     FROM showing
-    INNER JOIN lives ON lives.uid = showing.source_pod
+    INNER JOIN (SELECT DISTINCT pod, pod_number FROM ends WHERE pod IS NOT NULL) AS faces
+        ON faces.pod_number = showing.source_pod
+    INNER JOIN lives ON lives.uid = faces.pod
 )
 
 SELECT

@@ -1,13 +1,13 @@
--- Edges between workloads and peers, by the names of the contract, with what each row may be used for.
+-- Edges between workloads and peers, with what each row may be used for.
 SELECT
     added.window_start AS window_start,
     added.reporter AS reporter,
-    source.name AS source,
+    source.number AS source,
     source.class AS source_kind,
-    source.pod AS source_pod,
-    target.name AS destination,
+    source.pod_number AS source_pod,
+    target.number AS destination,
     target.class AS destination_kind,
-    target.pod AS destination_pod,
+    target.pod_number AS destination_pod,
     added.protocol AS protocol,
     added.port AS port,
     added.icmp_type AS icmp_type,

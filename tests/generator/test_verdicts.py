@@ -12,8 +12,8 @@ from generator import generate, render
 from generator.policy import PolicySet
 from generator.targets import TARGETS
 from learner.patterns import Pattern
-from tests.judge import Verdicts, judge
 from tests.generator.worlds import World, load, pod_of, world
+from tests.judge import Verdicts, judge
 
 CASES = sorted(path.parent.name for path in Path(__file__).parent.glob("golden/*/case.yaml"))
 OUTSIDE = (

@@ -119,6 +119,17 @@ def test_replicas_that_recur_accept_any_port(tmp_path: Path) -> None:
         assert verdict(story, tmp_path / folder)[0] == expected
 
 
+def test_replicas_that_recur_must_have_lived_together(tmp_path: Path) -> None:
+    """A pod and its successor in two windows each are one replica that recurs."""
+    story = Story()
+    story.workload(CART)
+    story.pod("shop/web-1", owner="Deployment/web", start=0, end=150)
+    story.pod("shop/web-2", owner="Deployment/web", start=200)
+    story.talk("shop/web-1", "shop/cart-1", 7070, at=[0, 60])
+    story.talk("shop/web-2", "shop/cart-1", 7070, at=[240, 300])
+    assert verdict(story, tmp_path)[0] == "queue"
+
+
 def test_two_days_accept_any_port(tmp_path: Path) -> None:
     """What is seen on two days is accepted though nothing declares it."""
     story = shop(ports=[])
@@ -228,6 +239,17 @@ def test_debug_containers_taint_their_windows(tmp_path: Path) -> None:
         decision, reasons = verdict(story, tmp_path / folder)
         assert decision == expected
         assert ("tainted" in reasons) == (expected == "queue")
+
+
+def test_a_tainted_window_makes_no_pair_recur(tmp_path: Path) -> None:
+    """Pods that talked by bare address once before a debug container ran have not recurred when they do so again."""
+    story = Story()
+    story.workload(CART, ports=[7070])
+    story.pod("shop/web-1", owner="Deployment/web", ephemeral={"debugger": 200})
+    story.talk("shop/web-1", "shop/cart-1", 7070, at=[0, 300])
+    decision, reasons = verdict(story, tmp_path)
+    assert decision == "queue"
+    assert {"bare-address", "tainted"} <= set(reasons)
 
 
 def test_debug_containers_taint_the_responder(tmp_path: Path) -> None:

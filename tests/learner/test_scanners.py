@@ -94,6 +94,17 @@ def test_order_is_by_time(tmp_path: Path) -> None:
         assert any("flagged-source" in one.reasons for one in found) is expected
 
 
+def test_nodes_are_not_walked(tmp_path: Path) -> None:
+    """A node whose probes of many pods fail is no scanner: what else it does is queued, as a node's."""
+    story = shop()
+    for number in range(6):
+        story.workload(f"shop/deployment/down{number}")
+        story.talk("node/node-a", f"shop/down{number}-1", 80, at=[0], answered=0, refused=1)
+    story.talk("node/node-a", "shop/cart-1", 7070, at=[60])
+    found = learn(story.write(tmp_path / "r")).patterns
+    assert [one.reasons for one in found if one.source_kind == "node" and one.answered] == [["node-source"]]
+
+
 def test_a_scanner_changes_nothing_for_others(tmp_path: Path) -> None:
     """With a scanner in the recording, every pattern of everybody else is what it is without."""
 

@@ -1,0 +1,3 @@
+-- What the numbers of ends stand for.
+SELECT DISTINCT number, name, class
+FROM ends
