@@ -46,8 +46,9 @@ lock:
 
 # The virtual environment is made without its own pip, which some systems package apart; the outer pip fills it.
 $(VENV)/.made:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "podfence needs Python 3.11 or newer (PYTHON=...)")'
-	$(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "podfence needs Python 3.11 or newer (PYTHON=...)")'
+	@echo "Setting up $(VENV) (once) ..."
+	@$(PYTHON) -m venv --without-pip $(VENV)
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.made requirements/run.lock pyproject.toml

@@ -142,9 +142,12 @@ def test_one_new_thing_in_many_hours(tmp_path: Path) -> None:
 
 
 def test_rejected_patterns_are_no_behaviour(tmp_path: Path) -> None:
-    """What is rejected leaves the convergence of a subject as it is."""
+    """What is rejected, answered or not, leaves the convergence of those it reached as it is."""
     made = story()
-    made.talk("shop/web-1", "203.0.113.10", 443, at=[10800], answered=0, unanswered=3)
+    made.workload("shop/deployment/odd")
+    made.talk("shop/odd-1", "shop/web-1", 80, at=[10800])
+    for number in range(9):
+        made.talk("shop/odd-1", f"unresolved/10.0.9.{number}", 22, at=[10800], answered=0, unanswered=1)
     assert state(made, tmp_path, until=DAY_SECONDS).estimate == 0
 
 

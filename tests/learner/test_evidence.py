@@ -48,13 +48,18 @@ def test_declared_port_needs_windows_apart(tmp_path: Path) -> None:
         assert verdict(story, tmp_path / folder)[0] == expected
 
 
-def test_windows_closer_than_a_minute_are_one(tmp_path: Path) -> None:
-    """Two short windows that start less than 60 s apart are no recurrence."""
+@pytest.mark.parametrize("way", ["bare", "named", "outside"])
+def test_windows_closer_than_a_minute_are_one(tmp_path: Path, way: str) -> None:
+    """Short windows that start less than 60 s apart are no recurrence, however the other end was dialled."""
     for folder, at, expected in (("close", [0, 10, 50], "queue"), ("apart", [0, 60], "accept")):
         story = shop()
         story.window = 10
-        story.talk("shop/web-1", "shop/cart-1", 7070, at=at)
-        assert verdict(story, tmp_path / folder)[0] == expected
+        story.service("shop/cart", port=70, target=7070, backends=["shop/cart-1"])
+        if way == "outside":
+            story.talk("shop/web-1", "203.0.113.10", 443, at=at, dns=["api.example.com"])
+        else:
+            story.talk("shop/web-1", "shop/cart-1", 7070, at=at, service="shop/cart" if way == "named" else None)
+        assert verdict(story, tmp_path / folder, "203.0.113.10/32" if way == "outside" else CART)[0] == expected
 
 
 def test_undeclared_port_waits_for_days_or_replicas(tmp_path: Path) -> None:
@@ -73,6 +78,14 @@ def test_service_target_port_is_a_declaration(tmp_path: Path) -> None:
         pattern = only(learned(story, tmp_path / str(target)))
         assert pattern.decision == "accept"
         assert "service/shop/cart" in pattern.declared_by
+
+
+def test_a_service_that_selects_others_declares_nothing(tmp_path: Path) -> None:
+    """The port of a Service whose selector the pod does not meet is not declared."""
+    story = shop(ports=[])
+    story.service("shop/mail", port=70, target=7070, selector={"app": "mail"})
+    story.talk("shop/web-1", "shop/cart-1", 7070, at=[0, 60])
+    assert only(learned(story, tmp_path)).declared_by == []
 
 
 def test_a_declared_port_of_another_protocol_is_none(tmp_path: Path) -> None:
@@ -166,6 +179,13 @@ def test_outside_by_name_once_is_not_enough(tmp_path: Path) -> None:
     story.talk("shop/web-1", "203.0.113.10", 443, at=[0], dns=["api.example.com"])
     story.talk("shop/web-1", "203.0.113.10", 443, at=[60])
     assert verdict(story, tmp_path, "203.0.113.10/32")[0] == "queue"
+
+
+def test_a_name_inside_the_cluster_declares_no_port(tmp_path: Path) -> None:
+    """What accepts an address outside, a name in two windows, does not accept an undeclared port of a pod."""
+    story = shop(ports=[])
+    story.talk("shop/web-1", "shop/cart-1", 7070, at=[0, 60], dns=[NAME])
+    assert verdict(story, tmp_path)[0] == "queue"
 
 
 def test_a_client_outside_may_use_a_declared_port(tmp_path: Path) -> None:
@@ -299,6 +319,15 @@ def test_dns_once_is_accepted_when_its_answers_were_used(tmp_path: Path) -> None
         story.talk("shop/web-1", "kube-system/dns-1", 53, at=[0], protocol="udp", service="kube-system/dns")
         story.talk("shop/web-1", "shop/cart-1", 7070, at=[0, 60], dns=names)
         assert verdict(story, tmp_path / folder, dns) == expected
+
+
+def test_answers_accept_no_other_port(tmp_path: Path) -> None:
+    """Answers that were used accept a once-seen DNS port, not any declared port that was seen once."""
+    story = shop()
+    story.workload("shop/deployment/odd", ports=[8080])
+    story.talk("shop/web-1", "shop/odd-1", 8080, at=[0])
+    story.talk("shop/web-1", "shop/cart-1", 7070, at=[0, 60], dns=[NAME])
+    assert verdict(story, tmp_path, "shop/deployment/odd")[0] == "queue"
 
 
 def test_dns_to_an_undeclared_port_is_not_accepted(tmp_path: Path) -> None:

@@ -105,8 +105,9 @@ def test_an_address_that_changed_hands_within_a_row_is_ambiguous(tmp_path: Path)
 
 
 def test_deferred_nodes_and_sources(tmp_path: Path) -> None:
-    """A deferred address may be a node's, and a deferred source is resolved like a destination."""
+    """A deferred address may be a node's, whoever is on its network, and a deferred source is resolved like a destination."""
     story = shop()
+    story.workload("kube-system/daemonset/agent", node="node-b", host_network=True)
     story.talk("shop/web-1", f"deferred/{story.nodes['node-b']}", 9100, at=[0])
     story.talk(f"deferred/{story.pods['shop/web-1'].ips[0]}", "shop/cart-1", 7070, at=[0])
     found = {(one.source, one.destination) for one in learned(story, tmp_path).patterns}

@@ -151,6 +151,15 @@ def test_identity_labels_are_not_volatile(key: str) -> None:
     assert not is_volatile(key)
 
 
+def test_a_replication_controllers_selector_is_a_plain_map(tmp_path: Path) -> None:
+    """A ReplicationController's selector has no matchLabels, and is used all the same."""
+    story = Story()
+    story.add("ReplicationController", "shop/web", {"spec": {"selector": {"x": "web"}}})
+    story.pod("shop/web-1", owner="ReplicationController/web", labels={"x": "web", "y": "1"})
+    subject = subjects(story, tmp_path)["shop/replicationcontroller/web"]
+    assert (labels(subject), subject.rung) == ({"x": "web"}, "owner-selector")
+
+
 def test_owners_are_followed_to_the_top(tmp_path: Path) -> None:
     """A recorder that knows only a pod's ReplicaSet still gives the Deployment's pattern."""
     story = Story()
