@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check lint types layers docs docs-check bench example lock clean
+.PHONY: demo test check lint types layers docs docs-check sabotage bench example lock clean
 
 demo: $(VENV)/.run
 	@$(BIN)/podfence demo
@@ -29,6 +29,10 @@ docs: $(VENV)/.dev
 
 docs-check: $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check
+
+# Breaks each stage on purpose and shows which test turns red.
+sabotage: $(VENV)/.dev
+	$(BIN)/python tests/sabotage.py
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
