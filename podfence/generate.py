@@ -46,7 +46,7 @@ def generate(
     namespaces: tuple[str, ...],
     included: tuple[str, ...],
 ) -> None:
-    r"""Write the policies that allow the accepted patterns, and nothing else.
+    """Write the policies that allow the accepted patterns, and nothing else.
 
     One object per workload with all it may do, a kustomization.yaml, and .podfence/evidence.json, which leads from every
     rule back to recorded traffic. Namespaces of the cluster itself are left alone unless they are named.
@@ -82,5 +82,7 @@ def generate(
     )
     for skipped in found.skipped:
         say(f"skipped: {skipped.name}: {skipped.reason}")
-    say(f"{plural(len(found.policies), 'policy')} and {plural(len(found.default_deny), 'default-deny')} in {out}")
+    say(
+        f"{plural(len(found.policies), 'policy')} and {plural(len(found.default_deny), 'default-deny object')} in {out}"
+    )
     next_step(f"podfence replay RECORDING --policies {out} --learned {learned}")

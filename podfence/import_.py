@@ -38,7 +38,7 @@ def pcap(
     scope: str,
     inventory_time: str | None,
 ) -> None:
-    r"""Read capture files, one a node.
+    """Read capture files, one a node.
 
     Best made with `tcpdump -i any -w node-1.pcap` on each node: that form (LINUX_SLL2) keeps interface and direction, so
     that each connection's two halves and its backend are known. Other link types are read too, as reporter `unknown`.

@@ -45,7 +45,7 @@ def learn(
     form: str,
     **thresholds: float,
 ) -> None:
-    r"""Learn patterns from a recording: who needs whom, with evidence, a decision and its reasons.
+    """Learn patterns from a recording: who needs whom, with evidence, a decision and its reasons.
 
     Only answered connections count. What is well borne out is accepted; the rest is queued for a person or rejected, with
     reason codes. A person's word goes into decisions.yaml:
@@ -66,7 +66,9 @@ def learn(
     require_free(out)
     with progress() as line:
         line.show("learning …")
-        learned = learner.learn(recording, decisions=decisions, thresholds=learner.Thresholds(**cast("dict[str, Any]", thresholds)))
+        learned = learner.learn(
+            recording, decisions=decisions, thresholds=learner.Thresholds(**cast("dict[str, Any]", thresholds))
+        )
     learned.write(out)
     summary = learner.summary(learned)
     if form == "table":

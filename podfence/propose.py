@@ -43,7 +43,7 @@ def propose(
     learned: str | None,
     profile: str,
 ) -> None:
-    r"""Put policies on a branch, as one commit, with the text of a pull request.
+    """Put policies on a branch, as one commit, with the text of a pull request.
 
     The branch is always the same for one scope. Nothing changed means nothing written; a branch that somebody else
     committed to is never forced.

@@ -32,7 +32,7 @@ import click
 def record(
     out: str, identity: str, node: str | None, cluster: str | None, backend: str, window: str, duration: str | None
 ) -> None:
-    r"""Record the connections of this node's pods.
+    """Record the connections of this node's pods.
 
     Watches handshakes, UDP and DNS answers on all interfaces of the network namespace it runs in (a node's own), maps
     addresses to pods as of each packet, and writes one row per edge and window. Needs CAP_NET_RAW and nothing else; it

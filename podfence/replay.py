@@ -40,7 +40,7 @@ def replay(
     fail_on: str,
     form: str,
 ) -> int:
-    r"""Show what a set of policies would have blocked of the recorded traffic.
+    """Show what a set of policies would have blocked of the recorded traffic.
 
     Each recorded half is judged by its own: the client's egress and the server's ingress, with the labels of then and with
     those of now. Policies may be anybody's. Exit code 1 when something needed would have been denied.

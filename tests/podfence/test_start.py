@@ -41,3 +41,23 @@ def test_every_command_and_option_says_what_it_does(path: tuple[str, ...], comma
             assert option.help, (path, option.name)
     if not isinstance(command, click.Group) and path != ("demo",):
         assert "Example" in command.help, path
+
+
+def test_examples_keep_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is meant to be copied is not filled into a paragraph."""
+    from podfence.__main__ import run
+
+    assert run(["generate", "--help"]) == 0
+    assert "\n    podfence generate learned --out policies --target calico --default-deny\n" in capsys.readouterr().out
+
+
+def test_counts_have_the_right_plural() -> None:
+    """One policy, two policies, no branches."""
+    from podfence.output import plural
+
+    assert [plural(1, "policy"), plural(2, "policy"), plural(0, "branch"), plural(1234, "edge")] == [
+        "1 policy",
+        "2 policies",
+        "0 branches",
+        "1,234 edges",
+    ]
