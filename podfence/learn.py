@@ -36,7 +36,13 @@ class _Learn(click.Command):
     "--decisions", metavar="FILE", type=click.Path(), help="What people decided (decisions.yaml); kept in Git."
 )
 @click.option(
-    "-o", "--output", "form", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="How the result is printed.",
 )
 def learn(
     recording: str,

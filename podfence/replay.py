@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     help="What makes the exit code 1.",
 )
 @click.option(
-    "-o", "--output", "form", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="How the result is printed.",
 )
 def replay(
     recording: str,

@@ -37,7 +37,7 @@ def test_every_command_and_option_says_what_it_does(path: tuple[str, ...], comma
     assert command.help, path
     context = click.Context(command)
     for option in command.get_params(context):
-        if isinstance(option, click.Option) and option.name != "form":
+        if isinstance(option, click.Option):
             assert option.help, (path, option.name)
     if not isinstance(command, click.Group) and path != ("demo",):
         assert "Example" in command.help, path
