@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmarks asked for, all of them by default; return 1 when one failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(NAMES)}; none: all")
-    parser.add_argument("--large", action="store_true", help="identity with 150,000 pods, learn with 10 M rows: minutes")
+    parser.add_argument("--large", action="store_true", help="identity with 150,000 pods instead of 20,000")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.names) - set(NAMES))
     if unknown:
@@ -32,9 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
                 show(module.run(Path(folder), large=options.large))
         except NotPossibleError as error:
             print(f"  skipped: {error}")
-        except (RuntimeError, OSError) as error:
+        except (AssertionError, RuntimeError, OSError, subprocess.SubprocessError) as error:
             failed = True
-            print(f"  failed: {error}")
+            print(f"  failed: {type(error).__name__}: {error}")
         print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)
     return int(failed)
 

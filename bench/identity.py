@@ -22,7 +22,9 @@ def run(folder: Path, *, large: bool) -> Iterator[Line]:
     write(log, pods)
     octets = log.stat().st_size / (pods * EVENTS)
     peer = measured(loads, log)
-    yield Line(f"json.loads of {peer.result:,} lines of {octets:,.0f} octets", peer.cpu / peer.result * 1e6, "us a line")
+    yield Line(
+        f"json.loads of {peer.result:,} lines of {octets:,.0f} octets", peer.cpu / peer.result * 1e6, "us a line"
+    )
     taken = measured(take, log)
     events, known, grown = taken.result
     assert known == pods
@@ -105,7 +107,9 @@ def pod(number: int, step: int) -> dict[str, Any]:
             "resourceVersion": str(number * EVENTS + step),
             "creationTimestamp": created,
             "labels": {"app": owner, "pod-template-hash": "5d9c7b6f4", "app.kubernetes.io/part-of": "bench"},
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{owner}-5d9c7b6f4", "uid": owner}],
+            "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{owner}-5d9c7b6f4", "uid": owner}
+            ],
         },
         "spec": {"serviceAccountName": "default", "containers": [container]}
         | ({"nodeName": f"node-{number % 200}"} if step else {}),

@@ -76,8 +76,8 @@ def _once(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Cost:
     process.start()
     sending.close()
     try:
-        if not receiving.poll(LIMIT_SECONDS * 2):
-            raise NotPossibleError(f"{function.__name__} took more than {LIMIT_SECONDS * 2} s and was stopped")
+        if not receiving.poll(LIMIT_SECONDS):
+            raise NotPossibleError(f"{function.__name__} took more than {LIMIT_SECONDS} s and was stopped")
         cost = receiving.recv()
     except EOFError:
         raise RuntimeError(f"{function.__name__} failed; see above") from None

@@ -106,7 +106,12 @@ def write(folder: Path, cluster: Cluster, source: Numbers, target: Numbers, wind
         pods = [cluster.identity(pod) for pod in range(cluster.pods)]
         batch.add("identities", to_table("identities", pods), node="all", backend="ring")
         batch.add("inventory", to_table("inventory", cluster.inventory()), node="all", backend="ring")
-        coverage = [_coverage(node, ring, int(one)) for node in range(NODES) for one in np.unique(window) for ring in ("tcp", "udp")]
+        coverage = [
+            _coverage(node, ring, int(one))
+            for node in range(NODES)
+            for one in np.unique(window)
+            for ring in ("tcp", "udp")
+        ]
         batch.add("coverage", to_table("coverage", coverage), node="all", backend="ring")
         node = np.concatenate([source, target]) % NODES
         for number in range(NODES):
@@ -122,9 +127,13 @@ def _flows(cluster: Cluster, source: Numbers, target: Numbers, window: Numbers) 
     ips = pa.array([cluster.address(pod) for pod in pods])
     ids = pa.array([cluster.identity(pod).id for pod in pods])
     ports = pa.array([cluster.port(pod // cluster.replicas) for pod in pods], pa.int32())
-    names = pa.array([None, *([".".join((*reversed(cluster.name(pod // cluster.replicas)), "svc.cluster.local"))] for pod in pods)])
+    names = pa.array(
+        [None, *([".".join((*reversed(cluster.name(pod // cluster.replicas)), "svc.cluster.local"))] for pod in pods)]
+    )
     named = np.where((side == 0) & (right % 3 == 0), right + 1, 0)
-    text = pa.array(["bench", "src", "dst", "pod", "tcp", "handshake", "ring", *(f"node-{node}" for node in range(NODES))])
+    text = pa.array(
+        ["bench", "src", "dst", "pod", "tcp", "handshake", "ring", *(f"node-{node}" for node in range(NODES))]
+    )
     seen = np.where(side == 0, left, right)
     tries = 1 + (left * 7 + right * 3) % 5
     columns: dict[str, Any] = {
