@@ -77,6 +77,7 @@ class Identities:
         self._segments: dict[str, tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int32]]] = {}
         self._codes: dict[tuple[str, Labels], int] = {}
         self._versions: list[tuple[PodHistory, Labels] | None] = []
+        self._known: dict[int, Holder] = {}
         self._interned: dict[Any, Any] = {}
         self._hosting: dict[tuple[int, str], list[PodHistory]] = {}
 
@@ -132,10 +133,14 @@ class Identities:
 
     def pod(self, code: int) -> Holder:
         """Return the pod and label version behind a code; raises KeyError when it is none or was forgotten."""
-        pod, labels = self._version(code)
-        named = dict(labels)
-        ports = [port._asdict() for port in pod.declared.ports]
-        return Holder(identity_id(pod.uid, named), pod.uid, pod.namespace, pod.name, pod.node, named, ports)
+        known = self._known.get(code)
+        if known is None:
+            pod, labels = self._version(code)
+            named = dict(labels)
+            ports = [port._asdict() for port in pod.declared.ports]
+            known = Holder(identity_id(pod.uid, named), pod.uid, pod.namespace, pod.name, pod.node, named, ports)
+            self._known[code] = known
+        return known
 
     def node(self, code: int) -> str | None:
         """Return the node of the pod behind a code, None while it has none; raises KeyError like `pod`."""
@@ -205,6 +210,7 @@ class Identities:
         metadata = value.metadata
         uid = metadata.uid or f"{metadata.namespace or ''}/{metadata.name}"
         pod = self._pod(uid)
+        self._known.clear()
         if not len(pod.timeline):
             self._introduce(pod, metadata, event)
         newest = not len(pod.timeline) or event.time >= pod.timeline.last
@@ -273,6 +279,7 @@ class Identities:
             code = self._codes.pop((pod.uid, labels), None)
             if code is not None:
                 self._versions[code] = None
+                self._known.pop(code, None)
         for port in pod.declared.ports:
             if port.host_port:
                 hosting = self._hosting[port.host_port, port.protocol]
