@@ -3,11 +3,13 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
+from operator import itemgetter
 from typing import Any
 
 from deploy.semantics.rules import ContainerPort
 from deploy.semantics.verdicts import Endpoint, Pairs
+from learner.inventory import BETWEEN, Inventory
 from recorder.records import SECOND
 from recorder.store import Recording
 
@@ -60,8 +62,9 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A pod behind a Service, or an address that is none, with the port it serves there."""
+    """What stands behind a Service and the port it serves there; `kind` as in the recording, `pod` when it is one."""
 
+    kind: str
     pod: Pod | None
     address: str
     port: int
@@ -81,15 +84,16 @@ class Population:
     def of(cls, recording: Recording) -> "Population":
         """Read a recording's identities and inventory."""
         found = cls()
-        for row in _rows(recording, "identities", ("start", "end", "observed_until")):
-            _merge(found.pods, _pod(row))
+        inventory = Inventory.of(recording)
+        for row in _rows(recording, "identities", ("start", "end", "observed_until"), "id"):
+            _merge(found.pods, _pod(row, inventory))
         for pod in found.pods.values():
             found.by_uid.setdefault(pod.uid, []).append(pod)
             found.by_workload.setdefault(pod.workload, []).append(pod)
         for pods in (*found.by_uid.values(), *found.by_workload.values()):
             pods.sort(key=lambda pod: (pod.start, pod.id))
         versions: dict[tuple[str, str | None], list[Version]] = defaultdict(list)
-        for row in _rows(recording, "inventory", ("start", "end")):
+        for row in _rows(recording, "inventory", ("start", "end"), "object"):
             if row["kind"] in ("Namespace", "Node", "Service", "EndpointSlice") or _is_policy(row["kind"]):
                 body = json.loads(row["object"])
                 version = Version(row["kind"], row["namespace"], row["name"], row["start"], row["end"], body)
@@ -160,18 +164,24 @@ class Population:
         return tuple(found[key] for key in sorted(found))
 
     def _behind(self, endpoint: dict[str, Any], port: int, at: int) -> Iterator[Backend]:
-        uid = str((endpoint.get("targetRef") or {}).get("uid"))
-        versions = [pod for pod in self.by_uid.get(uid, ()) if pod.start <= at] or self.by_uid.get(uid, [])
+        target = endpoint.get("targetRef") or {}
+        known = self.by_uid.get(str(target.get("uid")), [])
+        versions = [pod for pod in known if pod.start <= at] or known
+        kind = "pod" if versions else "unresolved" if target.get("kind") == "Pod" else "external"
         for address in endpoint.get("addresses") or ():
-            yield Backend(versions[-1] if versions else None, address, port)
+            yield Backend(kind, versions[-1] if versions else None, address, port)
 
     def policies(self) -> list[tuple[str, dict[str, Any]]]:
         """Return (place, object) of every policy that was in the cluster at the end of the recording."""
-        return [
-            (f"inventory {version.kind} {version.namespace or ''}/{version.name}", version.body)
-            for (kind, _), versions in sorted(self.versions.items(), key=lambda item: (item[0][0], item[0][1] or ""))
+        latest = {
+            (kind, namespace or "", version.name): version
+            for (kind, namespace), versions in self.versions.items()
             if _is_policy(kind)
             for version in versions
+        }
+        return [
+            (f"inventory {kind} {namespace}/{name}", version.body)
+            for (kind, namespace, name), version in sorted(latest.items(), key=itemgetter(0))
             if version.end is None
         ]
 
@@ -206,16 +216,16 @@ def _endpoint(pod: Pod, ip: str, namespace_labels: Pairs) -> Endpoint:
     )
 
 
-def _rows(recording: Recording, table: str, times: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield a table's rows with times as integers, ordered by start."""
+def _rows(recording: Recording, table: str, times: tuple[str, ...], tie: str) -> Iterator[dict[str, Any]]:
+    """Yield a table's rows with times as integers, ordered by start and then by what `tie` names."""
     data = recording.read(table)
     for name in times:
         data = data.set_column(data.column_names.index(name), name, data[name].cast("int64"))
-    yield from data.sort_by([("start", "ascending")]).to_pylist()
+    yield from data.sort_by([("start", "ascending"), (tie, "ascending")]).to_pylist()
 
 
-def _pod(row: dict[str, Any]) -> Pod:
-    kind, name = row["owner_kind"].lower(), row["owner_name"]
+def _pod(row: dict[str, Any], inventory: Inventory) -> Pod:
+    kind, name = inventory.top(row["owner_kind"] or "Pod", row["namespace"], row["owner_name"] or row["pod"])
     return Pod(
         id=row["id"],
         uid=row["uid"],
@@ -224,7 +234,7 @@ def _pod(row: dict[str, Any]) -> Pod:
         node=row["node"],
         service_account=row["service_account"],
         ips=tuple(row["ips"] or ()),
-        workload=f"{row['namespace']}/{kind}/{name}",
+        workload=f"{row['namespace']}/{kind.lower()}/{name}",
         labels=tuple(sorted(dict(row["labels"] or ()).items())),
         ports=tuple(
             ContainerPort(port["name"] or "", port["number"], (port["protocol"] or "TCP").lower())
@@ -238,7 +248,7 @@ def _pod(row: dict[str, Any]) -> Pod:
 
 
 def _merge(pods: dict[str, Pod], pod: Pod) -> None:
-    """Add a row to those of the same id: earliest start, any end, latest observation."""
+    """Add a row to those of the same id, in any order: earliest start, any end, latest observation."""
     other = pods.get(pod.id)
     if other is None:
         pods[pod.id] = pod
@@ -247,8 +257,22 @@ def _merge(pods: dict[str, Pod], pod: Pod) -> None:
     pods[pod.id] = replace(
         other,
         ips=tuple(sorted({*other.ips, *pod.ips})),
-        node=other.node or pod.node,
+        workload=min(other.workload, pod.workload, key=_remoteness),
+        ports=tuple(sorted({*other.ports, *pod.ports}, key=astuple)),
+        host_network=other.host_network or pod.host_network,
+        node=_either(other.node, pod.node),
+        service_account=_either(other.service_account, pod.service_account),
         start=min(other.start, pod.start),
         end=max(ends) if ends else None,
         observed_until=max(other.observed_until, pod.observed_until),
     )
+
+
+def _remoteness(workload: str) -> tuple[bool, bool, str]:
+    """Return what orders the owners that rows of one pod name: a top controller before one in between, then the pod."""
+    kind = workload.split("/")[1]
+    return kind in {one.lower() for one in BETWEEN}, kind == "pod", workload
+
+
+def _either(one: str | None, other: str | None) -> str | None:
+    return min((text for text in (one, other) if text), default=None)

@@ -1,7 +1,11 @@
-"""Brings a recording down to its distinct edges, so that each is judged once however often it was seen."""
+"""Brings a recording down to its distinct edges, so that each is judged once however often it was seen.
+
+Which windows of a node are clean, and who held an address, is for the learner's SQL to say: one rule for both.
+"""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -10,11 +14,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from deploy.population import Population
+from learner.engine import COVERAGE, FLOWS, settings_table, statement
+from learner.evidence import Thresholds
+from recorder.errors import RecordingError
 from recorder.records import SCHEMAS
 from recorder.store import Recording
-
-GRACE_SECONDS = 30.0
-"""A watch that lags further behind than this does not know who held an address when the recorder resolved it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,15 @@ class Edge:
     last_seen: int
 
 
+@contextmanager
+def reading(recording: Recording) -> Iterator[None]:
+    """Raise RecordingError where a file of the recording turns out to be damaged while it is read."""
+    try:
+        yield
+    except (duckdb.InvalidInputException, duckdb.IOException, pa.ArrowException, OSError) as error:
+        raise RecordingError(f"{recording.uri}: cannot be read: {str(error).splitlines()[0]}") from error
+
+
 def edges(recording: Recording, population: Population) -> Iterator[Edge]:
     """Yield the distinct edges of a recording, in the order of their ends."""
     with duckdb.connect() as connection:
@@ -60,33 +73,24 @@ def edges(recording: Recording, population: Population) -> Iterator[Edge]:
         connection.execute("SET enable_progress_bar = false")
         files = recording.files("flows")
         flows = ds.dataset(files, schema=SCHEMAS["flows"], filesystem=recording.filesystem, format="parquet")
-        connection.register("flows", flows)
+        connection.register("recorded_flows", flows)
+        connection.register("recorded_coverage", recording.read("coverage"))
         connection.register("pods", _pods(population))
         connection.register("addresses", _addresses(population))
-        connection.register("raw_coverage", recording.read("coverage"))
-        connection.execute(_COVERAGE, [GRACE_SECONDS])
-        found = connection.execute(resources.files("deploy").joinpath("recorded.sql").read_text(encoding="utf-8"))
+        connection.register("settings", settings_table(asdict(Thresholds())))
+        connection.execute(f"CREATE TEMP VIEW flows AS {FLOWS.format(table='recorded_flows')}")
+        connection.execute(f"CREATE TEMP VIEW coverage AS {COVERAGE.format(table='recorded_coverage')}")
+        connection.execute(f"CREATE TEMP TABLE holders AS {statement('holders')}")
+        connection.execute(f"CREATE TEMP VIEW identified AS {_own('identified')}")
+        connection.execute(f"CREATE TEMP TABLE clean AS {statement('clean')}")
+        found = connection.execute(_own("recorded"))
         while rows := found.fetchmany(10_000):
             for row in rows:
                 yield _edge(row)
 
 
-_COVERAGE = """
-CREATE TEMP TABLE coverage AS
-SELECT
-    node,
-    ring,
-    backend,
-    epoch_us(window_start) AS window_start,
-    MAX(epoch_us(window_end)) AS window_end,
-    NOT BOOL_OR(gap OR scope <> 'node' OR COALESCE(watch_lag_seconds, 0) > ?) AS whole,
-    SUM(packets) AS packets,
-    SUM(dropped) AS dropped,
-    SUM(unresolved + ambiguous) AS unknown
-FROM raw_coverage
-WHERE ring IN ('tcp', 'udp')
-GROUP BY node, ring, backend, epoch_us(raw_coverage.window_start)
-"""
+def _own(name: str) -> str:
+    return resources.files("deploy").joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
 def _edge(row: tuple[Any, ...]) -> Edge:
@@ -98,7 +102,7 @@ def _pods(population: Population) -> pa.Table:
 
 
 def _addresses(population: Population) -> pa.Table:
-    return _table(("ip", "kind", "id", "holder"), ("start", "stop"), population.addresses())
+    return _table(("ip", "kind", "id", "holder"), ("held_from", "held_until"), population.addresses())
 
 
 def _table(texts: tuple[str, ...], numbers: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> pa.Table:

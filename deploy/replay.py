@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.population import Pod, Population
-from deploy.recorded import Edge, End, edges
+from deploy.recorded import Edge, End, edges, reading
 from deploy.semantics import manifests
 from deploy.semantics.profiles import profile as profile_named
 from deploy.semantics.rules import Connection, Policy
@@ -139,14 +139,16 @@ def replay(
     engine = profile_named(profile)
     opened = recording if isinstance(recording, Recording) else Recording.open(recording)
     given = _read(policies)
-    population = Population.of(opened)
+    with reading(opened):
+        population = Population.of(opened)
     if existing:
         own = {policy.title: policy for policy in manifests.judge_objects(population.policies())}
         given = tuple((own | {policy.title: policy for policy in given}).values())
     book = learned if isinstance(learned, Learned) or learned is None else Learned.read(learned)
     court = _Court(Policies(given, engine), population)
-    for edge in edges(opened, population):
-        court.hear(edge)
+    with reading(opened):
+        for edge in edges(opened, population):
+            court.hear(edge)
     return court.close(engine.name, Decisions.of(book), fail_on)
 
 
@@ -206,7 +208,7 @@ class _Court:
         source = self._party(edge.source, edge)
         targets = self._targets(edge)
         name, port = self._named(edge, targets)
-        icmp = None if edge.icmp_type is None else f"{edge.icmp_type}/{edge.icmp_code or 0}"
+        icmp = _icmp(edge)
         tally = self.tallies[source.name, name, edge.protocol, port, icmp]
         tally.lively |= edge.lively
         self.heard |= {source.name, name}
@@ -276,10 +278,7 @@ class _Court:
         backends = self.population.backends(
             edge.destination.id or "", edge.port, edge.protocol, edge.first_seen, edge.last_seen
         )
-        ends = [
-            (End("pod", backend.address, backend.pod.id) if backend.pod else End("external", backend.address, None))
-            for backend in backends
-        ]
+        ends = [End(backend.kind, backend.address, backend.pod.id if backend.pod else None) for backend in backends]
         found = [(self._party(end, edge), backend.port) for end, backend in zip(ends, backends, strict=True)]
         return list(found) or [(self._party(edge.destination, edge), None)]
 
@@ -358,8 +357,7 @@ class Decisions:
         self._exact: dict[Key, Pattern] = {}
         self._wide: dict[tuple[str, str], list[Pattern]] = defaultdict(list)
         for pattern in patterns:
-            icmp = None if pattern.icmp_type is None else f"{pattern.icmp_type}/{pattern.icmp_code or 0}"
-            self._exact[pattern.source, pattern.destination, pattern.protocol, pattern.port, icmp] = pattern
+            self._exact[pattern.source, pattern.destination, pattern.protocol, pattern.port, _icmp(pattern)] = pattern
             if pattern.end_port is not None or "external" in (pattern.source_kind, pattern.destination_kind):
                 pod_side = pattern.destination if pattern.source_kind == "external" else pattern.source
                 self._wide[pod_side, pattern.protocol].append(pattern)
@@ -375,13 +373,14 @@ class Decisions:
         return (found.decision, tuple(found.reasons)) if found else (None, ())
 
     def _widest(self, key: Key) -> Pattern | None:
-        source, destination, protocol, port, _ = key
+        source, destination, protocol, port, icmp = key
         candidates = [
             pattern
             for pattern in (*self._wide.get((source, protocol), ()), *self._wide.get((destination, protocol), ()))
             if _within(source, pattern.source)
             and _within(destination, pattern.destination)
             and _in_range(port, pattern.port, pattern.end_port)
+            and icmp == _icmp(pattern)
         ]
         return max(candidates, key=lambda one: (_length(one.source) + _length(one.destination), one.id), default=None)
 
@@ -392,6 +391,10 @@ def _settled(verdicts: list[Verdict], targets: int) -> Verdict:
     if targets > 1 and len({verdict.outcome for verdict in verdicts}) > 1:
         return replace(worst, outcome=UNDETERMINED, reason="service-backends")
     return worst
+
+
+def _icmp(one: Edge | Pattern) -> str | None:
+    return None if one.icmp_type is None else f"{one.icmp_type}/{one.icmp_code or 0}"
 
 
 def _name(end: End) -> str:

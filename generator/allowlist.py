@@ -156,7 +156,7 @@ class _Draft:
             )
         if obstacle is not None and direction in self.directions:
             reason = f"{direction} of {workload} not allowed: {obstacle}"
-            self.skipped.add(Skipped(pattern_text(pattern), reason, pattern.id))
+            self.skipped.add(Skipped(pattern_text(pattern), reason, pattern.id, workload))
 
     def _rules(self, workload: str, direction: str) -> tuple[Rule, ...]:
         peers = self.rules.get((workload, direction), {})

@@ -40,6 +40,7 @@ _TAKEN = (
 def evidence(policyset: PolicySet, learned: Learned, target: str, files: Mapping[tuple[str, str], str]) -> str:
     """Return `evidence.json`; `files` maps (namespace, object name) to the path of the object's file."""
     patterns = {pattern.id: pattern for pattern in learned.patterns}
+    blocked = set(policyset.blocked)
     paths = {policy.workload: files[policy.namespace, policy.name] for policy in policyset.policies}
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -52,9 +53,19 @@ def evidence(policyset: PolicySet, learned: Learned, target: str, files: Mapping
             for policy in sorted(policyset.policies, key=lambda one: paths[one.workload])
         ],
         "default_deny": sorted(policyset.default_deny),
-        "over_permission": [],
+        "over_permission": [
+            {
+                "workload": wide.workload,
+                "direction": wide.direction,
+                "peer": wide.peer.cidr,
+                "reason": "the whole prefix is allowed, in which single addresses were seen",
+                "patterns": list(wide.patterns),
+            }
+            for wide in policyset.prefixes
+        ],
         "skipped": [
-            {"name": entry.name, "reason": entry.reason} | ({"pattern": entry.pattern} if entry.pattern else {})
+            {"name": entry.name, "reason": entry.reason}
+            | ({"pattern": entry.pattern, "blocked": entry in blocked} if entry.pattern else {})
             for entry in sorted(policyset.skipped)
         ],
         "workloads": [

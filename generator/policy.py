@@ -5,6 +5,7 @@ patterns it rests on, so that the evidence can be followed from a line of YAML b
 """
 
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from learner.patterns import Selector
 
@@ -64,11 +65,25 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Skipped:
-    """A workload or namespace that gets no policy, or a pattern (its id in `pattern`) that is in none, and why."""
+    """A workload or namespace that gets no policy, or a pattern that is not in the one of `workload`, and why.
+
+    `pattern` is that pattern's id.
+    """
 
     name: str
     reason: str
     pattern: str = ""
+    workload: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A rule that allows a whole prefix, and the patterns it rests on."""
+
+    workload: str
+    direction: str
+    peer: CidrPeer
+    patterns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +93,20 @@ class PolicySet:
     policies: tuple[Policy, ...]
     default_deny: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def prefixes(self) -> tuple[Prefix, ...]:
+        """Return what is allowed beyond the evidence: whole prefixes, in which single addresses were seen."""
+        return tuple(
+            Prefix(policy.workload, direction, rule.peer, rule.patterns)
+            for policy in self.policies
+            for direction in policy.directions
+            for rule in (policy.ingress if direction == "ingress" else policy.egress)
+            if isinstance(rule.peer, CidrPeer) and ip_network(rule.peer.cidr).num_addresses > 1
+        )
+
+    @property
+    def blocked(self) -> tuple[Skipped, ...]:
+        """Return the accepted patterns that would be blocked: their workload is isolated and no rule allows them."""
+        isolated = {policy.workload for policy in self.policies}
+        return tuple(entry for entry in self.skipped if entry.workload in isolated)

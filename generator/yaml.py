@@ -5,6 +5,7 @@ or a boolean (a label `1e003` became 1000). So a string stays plain only if it i
 others are double-quoted with the escapes of YAML 1.2.2, section 5.7.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ _LONGEST_KEY = 1024  # YAML 1.2.2, section 7.4.2: an implicit key
 
 
 def dump(value: Any) -> str:
-    """Return a document of dict, list, str, int and bool; keys are strings and keep their order.
+    """Return a document of dict, list, str, int, float, bool and None; keys are strings and keep their order.
 
     Raises TypeError for any other type, ValueError for a key that is too long to be one.
     """
@@ -58,8 +59,13 @@ def _key(key: Any) -> str:
 def _scalar(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if value is None:
+        return "null"
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        # YAML 1.1 reads an exponent only after a point.
+        return re.sub(r"^(-?\d+)e", r"\1.0e", repr(value))
     if isinstance(value, str):
         plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
         return value if plain else '"' + "".join(_escape(character) for character in value) + '"'

@@ -11,11 +11,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from learner.inventory import Inventory, PodVersion
-from learner.patterns import Convergence
+from learner.patterns import LEARNING, STATES, Convergence
 from recorder.records import SECOND
 
 DAY = 86400 * SECOND
-LEARNING, CONVERGING, STABLE = "LEARNING", "CONVERGING", "STABLE"
 
 REVISION_LABELS = {
     "Deployment": "pod-template-hash",
@@ -112,7 +111,7 @@ def converge(
         windows,
         round(alone / len(units), 9),
         bound,
-        (LEARNING, CONVERGING, STABLE)[met],
+        STATES[met],
         tuple(not_seen),
     )
 

@@ -7,7 +7,7 @@ mistake in it is an error that names the line.
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import yaml
@@ -17,6 +17,7 @@ from recorder.records import SECOND
 
 REQUIRED = ("source", "destination", "protocol", "port", "decision", "by")
 OPTIONAL = ("until", "note")
+DAY_SECONDS = 86_400
 
 Key = tuple[str, str, str, str]
 """Source, destination, protocol and port as text (`80`, an ICMP `8/0`, or empty)."""
@@ -48,6 +49,8 @@ def read_decisions(path: str | os.PathLike[str]) -> tuple[Decision, ...]:
         raise InputError(f"{place}:{line}: not YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{place}: not YAML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{place}: nested too deeply for a list of decisions") from error
     if root is None:
         return ()
     if not isinstance(root, yaml.SequenceNode):
@@ -121,15 +124,19 @@ def _until(place: Path, node: yaml.Node) -> int | None:
     """Return the end of a decision: a moment, or the end of a day (UTC)."""
     text = _text(place, "until", node)
     try:
-        if len(text) == 10:
-            day = date.fromisoformat(text)
-            when = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-        else:
-            when = datetime.fromisoformat(text)
-            when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
-    except (ValueError, OverflowError) as error:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
         raise InputError(f"{_at(place, node)}: until {text!r} is no date such as 2026-12-31") from error
-    return int(when.timestamp()) * SECOND
+    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
+    return (int(when.timestamp()) + (DAY_SECONDS if _is_day(text) else 0)) * SECOND
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _at(place: Path, node: yaml.Node) -> str:

@@ -29,14 +29,14 @@ EXPOSED = ("runs", "watched", "exposure", "watched_pods")
 STEPS = FIRST + THEN + EXPOSED
 """The order in which the files run; each reads only what came before it, the recording and the registered tables."""
 
-_FLOWS = """
+FLOWS = """
 SELECT
     epoch_us(window_start) AS window_start,
     epoch_us(window_end) AS window_end,
     epoch_us(first_seen) AS first_seen,
     epoch_us(last_seen) AS last_seen,
     node, reporter, src_ip, src_kind, src_id, dst_ip, dst_kind, dst_id, protocol,
-    dst_port, icmp_type, icmp_code, service, backend,
+    dst_port, icmp_type, icmp_code, service, snat_ip, backend,
     CAST(COALESCE(attempts, 0) AS BIGINT) AS attempts,
     CAST(COALESCE(answered, 0) AS BIGINT) AS answered,
     CAST(COALESCE(refused, 0) AS BIGINT) AS refused,
@@ -47,7 +47,7 @@ SELECT
     CASE WHEN len(dns_names) > 0 THEN 1 ELSE 0 END AS dns
 FROM {table}
 """
-_COVERAGE = """
+COVERAGE = """
 SELECT
     node, backend, ring,
     epoch_us(window_start) AS window_start,
@@ -91,7 +91,7 @@ class DuckEngine:
         if threads is not None:
             settings["threads"] = threads
         self._base = duckdb.connect(config=settings)
-        for table, select in (("flows", _FLOWS), ("coverage", _COVERAGE)):
+        for table, select in (("flows", FLOWS), ("coverage", COVERAGE)):
             self._base.execute(f"CREATE VIEW {table} AS {select.format(table=self._source(recording, table))}")
 
     def _source(self, recording: Recording, table: str) -> str:

@@ -3,15 +3,18 @@
 Only answered connections count, and nothing here is learned: each rule is one a reviewer can check by hand.
 """
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+from recorder.errors import InputError
 from recorder.records import SECOND
 
 METADATA_ADDRESSES = frozenset({"169.254.169.254/32"})
 KUBELET_PORT = 10250
 ETCD_PORTS = frozenset({2379, 2380})
 DNS_PORT = 53
+PORT_PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 
 ACCEPT, QUEUE, REJECT = "accept", "queue", "reject"
 
@@ -29,6 +32,7 @@ REASONS = {
     "bare-address": "queued: pod addresses dialled without name or Service, and no pair of pods did so again",
     "no-backend": "queued: a Service without known backends answered",
     "node-source": "queued: a node talks; whatever runs on it may be behind that",
+    "no-port": "queued: the responder's port was not recorded, so a rule would allow all",
     "no-name": "queued: outside the cluster, and no DNS answer led there often enough",
     "one-day": "queued: not seen on enough days",
     "one-replica": "queued: too few replicas that lived together showed it",
@@ -53,21 +57,55 @@ REASONS = {
 class Thresholds:
     """What the gate and the statistics ask for; the values used are part of what `learn` writes."""
 
-    windows: int = field(default=2, metadata={"help": "windows that make a recurrence"})
-    apart_seconds: int = field(default=60, metadata={"help": "seconds between the first and the last of them"})
-    days: int = field(default=2, metadata={"help": "UTC days that are evidence by themselves"})
-    replicas: int = field(default=2, metadata={"help": "replicas that are evidence"})
-    scan_benign: float = field(default=0.8, metadata={"help": "chance that a benign source's first contact succeeds"})
-    scan_hostile: float = field(default=0.2, metadata={"help": "the same for a scanner"})
-    scan_false_alarm: float = field(default=0.01, metadata={"help": "share of benign sources that may be flagged"})
-    scan_detection: float = field(default=0.99, metadata={"help": "share of scanners to be flagged"})
-    dropped_share: float = field(default=0.0001, metadata={"help": "share of packets a clean ring may drop"})
-    unknown_share: float = field(default=0.01, metadata={"help": "share of answered connections with an unknown end"})
-    lag_seconds: float = field(default=30.0, metadata={"help": "how far behind identities may be"})
-    convergence_seconds: int = field(default=3600, metadata={"help": "length of the units that convergence counts"})
-    exposed_days: int = field(default=14, metadata={"help": "exposed days that a stable subject needs"})
-    bound: float = field(default=0.02, metadata={"help": "bound per unit that a stable subject may have"})
-    confidence: float = field(default=0.95, metadata={"help": "confidence of that bound"})
+    windows: int = field(default=2, metadata={"help": "windows that make a recurrence", "range": (1, math.inf)})
+    apart_seconds: int = field(
+        default=60, metadata={"help": "seconds between the first and the last of them", "range": (0, math.inf)}
+    )
+    days: int = field(default=2, metadata={"help": "UTC days that are evidence by themselves", "range": (1, math.inf)})
+    replicas: int = field(default=2, metadata={"help": "replicas that are evidence", "range": (1, math.inf)})
+    scan_benign: float = field(
+        default=0.8, metadata={"help": "chance that a benign source's first contact succeeds", "range": (0, 1)}
+    )
+    scan_hostile: float = field(default=0.2, metadata={"help": "the same for a scanner", "range": (0, 1)})
+    scan_false_alarm: float = field(
+        default=0.01, metadata={"help": "share of benign sources that may be flagged", "range": (0, 1)}
+    )
+    scan_detection: float = field(default=0.99, metadata={"help": "share of scanners to be flagged", "range": (0, 1)})
+    dropped_share: float = field(
+        default=0.0001, metadata={"help": "share of packets a clean ring may drop", "range": (0, 1)}
+    )
+    unknown_share: float = field(
+        default=0.01, metadata={"help": "share of answered connections with an unknown end", "range": (0, 1)}
+    )
+    lag_seconds: float = field(
+        default=30.0, metadata={"help": "how far behind identities may be", "range": (0, math.inf)}
+    )
+    convergence_seconds: int = field(
+        default=3600, metadata={"help": "length of the units that convergence counts", "range": (1, math.inf)}
+    )
+    exposed_days: int = field(
+        default=14, metadata={"help": "exposed days that a stable subject needs", "range": (0, math.inf)}
+    )
+    bound: float = field(
+        default=0.02, metadata={"help": "bound per unit that a stable subject may have", "range": (0, 1)}
+    )
+    confidence: float = field(default=0.95, metadata={"help": "confidence of that bound", "range": (0, 1)})
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a threshold that means nothing."""
+        for one in fields(self):
+            value, (low, high) = getattr(self, one.name), one.metadata["range"]
+            inside = low < value < high if one.name in _OPEN else low <= value <= high
+            if not inside:
+                raise InputError(f"threshold {one.name.replace('_', '-')} {value} is outside {low:g} to {high:g}")
+        for less, more in (("scan_hostile", "scan_benign"), ("scan_false_alarm", "scan_detection")):
+            if getattr(self, less) >= getattr(self, more):
+                name, other = less.replace("_", "-"), more.replace("_", "-")
+                raise InputError(f"threshold {name} must be less than {other}")
+
+
+_OPEN = frozenset({"scan_benign", "scan_hostile", "scan_false_alarm", "scan_detection", "confidence"})
+"""Chances that the tests divide by or take logarithms of: never 0, never 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +214,8 @@ def _unclear(evidence: Evidence) -> tuple[str, ...]:
         found.append("ambiguous-identity")
     if "unresolved" in kinds:
         found.append("unresolved-identity")
+    if evidence.port is None and evidence.protocol in PORT_PROTOCOLS:
+        found.append("no-port")
     if evidence.destination_kind == "service":
         found.append("several-backends" if evidence.several else "no-backend")
     return tuple(found)

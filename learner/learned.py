@@ -407,7 +407,7 @@ def _digest(frames: _Frames, inventory: Inventory, pods: Sequence[PodVersion]) -
     digest = hashlib.sha256()
     parts: list[Any] = [frames.cluster, sorted(frames.exposure.items()), list(frames.windows)]
     parts += [[*_edge(row), *(int(row[name]) for name in COUNTED)] for row in frames.observed]
-    parts += sorted([list(_edge(row)), row["dns_names"] or [], row["service"] or ""] for row in frames.names)
+    parts += [sorted(led.items()) for led in _led(frames.names)]
     parts += [asdict(pod) for pod in pods]
     parts += [[one.kind, one.namespace, one.name, one.uid, one.start, one.end, one.text] for one in inventory.versions]
     for part in parts:

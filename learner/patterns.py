@@ -23,6 +23,9 @@ from recorder.records import COUNT, NUMBER, TEXT, TIME, Column, columns
 SCHEMA_VERSION = 1
 
 DECISIONS = ("accept", "queue", "reject")
+LEARNING, CONVERGING, STABLE = "LEARNING", "CONVERGING", "STABLE"
+STATES = (LEARNING, CONVERGING, STABLE)
+"""How much of a subject was seen: too little, enough time or a low enough bound, both."""
 BASES = ("observed", "declared", "inferred", "human")
 PEER_KINDS = ("workload", "external", "node", "apiserver", "service", "multicast", "unresolved", "ambiguous")
 

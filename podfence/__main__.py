@@ -1,5 +1,6 @@
 """The program: one group of verbs, and the one place where an error becomes a line and an exit code."""
 
+import io
 import os
 import sys
 import traceback
@@ -39,6 +40,9 @@ for verb in (demo, record, import_, learn, generate, replay, propose):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 clean, 1 findings, 2 error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -58,6 +62,8 @@ def run(arguments: list[str]) -> int:
         return 130
     except PodfenceError as error:
         return _failed(str(error), arguments)
+    except SystemExit:  # click's own answer when nobody reads its help to the end
+        return 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -59,7 +59,7 @@ def generate(
 
     import generator
     from learner.patterns import Learned
-    from podfence.output import next_step, plural, say, table
+    from podfence.output import command, next_step, plural, say, table
     from recorder.folders import require_free
 
     require_free(out)
@@ -81,8 +81,16 @@ def generate(
         ),
     )
     for skipped in found.skipped:
-        say(f"skipped: {skipped.name}: {skipped.reason}")
+        if skipped not in found.blocked:
+            say(f"skipped: {skipped.name}: {skipped.reason}")
+    for wide in found.prefixes:
+        say(f"beyond what was seen: {wide.workload} {wide.direction} {wide.peer.cidr}: the whole prefix is allowed")
     say(
         f"{plural(len(found.policies), 'policy')} and {plural(len(found.default_deny), 'default-deny object')} in {out}"
     )
-    next_step(f"podfence replay RECORDING --policies {out} --learned {learned}")
+    if found.blocked:
+        count = plural(len({skipped.pattern for skipped in found.blocked}), "accepted pattern")
+        say(f"WOULD BE BLOCKED: {count}, which no rule can allow; add rules of your own before you enforce:")
+        for skipped in found.blocked:
+            say(f"  {skipped.name}: {skipped.reason}")
+    next_step(command("podfence", "replay", "RECORDING", "--policies", out, "--learned", learned))

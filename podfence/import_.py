@@ -58,7 +58,7 @@ def pcap(
             out=out,
             node=node,
             cluster=cluster,
-            window=int(seconds(window, "--window")),
+            window=seconds(window, "--window"),
             scope=scope,
             inventory_time=None if inventory_time is None else instant(inventory_time, "--inventory-time"),
             progress=lambda packets, file: line.show(f"{file}: {packets:,} packets"),

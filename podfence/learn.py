@@ -66,7 +66,7 @@ def learn(
     """
     import learner
     from learner.patterns import port_text
-    from podfence.output import data, next_step, plural, progress, say, table
+    from podfence.output import command, data, next_step, plural, progress, say, table
     from recorder.folders import require_free
 
     require_free(out)
@@ -99,4 +99,4 @@ def learn(
         f"{counts['accept']} accepted, {counts['queue']} queued, {counts['reject']} rejected of "
         f"{plural(len(learned.patterns), 'pattern')}; {plural(len(learned.subjects), 'workload')}"
     )
-    next_step(f"podfence generate {out} --out policies")
+    next_step(command("podfence", "generate", out, "--out", "policies"))

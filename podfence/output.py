@@ -1,6 +1,8 @@
 """What every verb prints with: data to stdout, everything else to stderr; colour and motion on a terminal only."""
 
 import json
+import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,19 +16,32 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def next_step(command: str) -> None:
+def put(text: str = "") -> None:
+    """Print a line of data; when nobody reads on (`| head`), the rest is dropped and the verb goes on to its end."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def command(*words: str) -> str:
+    """Return a command as a shell takes it."""
+    return shlex.join(words)
+
+
+def next_step(text: str) -> None:
     """Name the command that comes next."""
-    say(f"next: {command}")
+    say(f"next: {text}")
 
 
 def data(value: Any, form: str) -> None:
     """Print a value as `json` or `yaml`, the form other programs read."""
     if form == "json":
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        put(json.dumps(value, indent=2, ensure_ascii=False))
     else:
-        import yaml
+        from generator.yaml import dump
 
-        click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
+        put(dump(value).removesuffix("\n"))
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -34,7 +49,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     lines = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(heads, *lines, strict=True)]
     for line in [list(heads), *lines]:
-        click.echo("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        put("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 class Progress:

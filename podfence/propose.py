@@ -53,16 +53,16 @@ def propose(
       podfence propose --policies policies --repo . --recording recording --learned learned --body-file pr.md
     """
     import deploy
-    from podfence.output import next_step, say
+    from podfence.output import command, next_step, put, say
 
     verdict = deploy.replay(recording, [policies], profile=profile, learned=learned) if recording else None
     found = deploy.propose(
         policies, repo, forge=forge, path=path, base=base, branch=branch, body_file=body_file, replay=verdict
     )
     if body_file is None:
-        click.echo(found.body, nl=False)
+        put(found.body.removesuffix("\n"))
     if found.operation == "none":
         say(f"{found.branch}: nothing has changed; nothing was written")
         return
     say(f"{found.operation} {found.branch} at {(found.commit or '')[:12]}: {found.changes.subject}")
-    next_step(f"git -C {repo} diff {found.base or ''}{'..' if found.base else ''}{found.branch}")
+    next_step(command("git", "-C", repo, "diff", f"{found.base}..{found.branch}" if found.base else found.branch))

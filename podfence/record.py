@@ -60,7 +60,7 @@ def record(
                 node=node,
                 cluster=cluster,
                 backend=backend,
-                window=int(length),
+                window=length,
                 duration=limit,
                 stop=stop,
                 ready=lambda name: say(f"recording {name} (backend ring); Ctrl-C ends it"),

@@ -1,6 +1,7 @@
 """`podfence replay`."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -56,7 +57,7 @@ def replay(
       podfence replay recording --policies policies --learned learned
     """
     import deploy
-    from podfence.output import data, next_step, progress, say
+    from podfence.output import command, data, next_step, progress, say
 
     with progress() as line:
         line.show("replaying …")
@@ -68,8 +69,8 @@ def replay(
     else:
         data(verdict.json(), form)
     say(sentence(verdict))
-    if not verdict.failed:
-        next_step(f"podfence propose --policies {policies[0]} --repo PATH")
+    if not verdict.failed and len(policies) == 1 and Path(policies[0]).is_dir():
+        next_step(command("podfence", "propose", "--policies", policies[0], "--repo", "PATH"))
     return int(verdict.failed)
 
 
@@ -85,7 +86,7 @@ def sentence(verdict: "Replay") -> str:
 
 def show(verdict: "Replay") -> None:
     """Print the verdict as tables."""
-    from podfence.output import table
+    from podfence.output import put, table
 
     for title, findings in (
         ("DENIED", verdict.denied),
@@ -97,13 +98,13 @@ def show(verdict: "Replay") -> None:
                 (title, "DESTINATION", "PORT", "HALF", "BY", "CONNECTIONS", "DECISION", "REASONS"),
                 _rows(findings),
             )
-            click.echo()
+            put()
     if verdict.isolated:
         table(
             ("ISOLATED WITHOUT EVIDENCE", "DIRECTIONS"),
             ((one.workload, ",".join(one.directions)) for one in verdict.isolated),
         )
-        click.echo()
+        put()
 
 
 def _rows(findings: "Iterable[Finding]") -> list[tuple[object, ...]]:

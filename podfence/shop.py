@@ -13,15 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import click
-
 import deploy
 import generator
 import learner
 import recorder
 from deploy import Proposal, Replay
 from learner.patterns import Learned, port_text
-from podfence.output import Progress, plural, progress, say, table
+from podfence.output import Progress, plural, progress, put, say, table
 from podfence.replay import sentence
 from recorder.errors import OutputError, UnsupportedError
 from recorder.store import Recording
@@ -234,7 +232,7 @@ def _report(
     decisions = Counter(pattern.decision for pattern in learned.patterns)
     say(
         f"recording   {plural(len(flows), 'edge')} in {plural(windows, 'window')} of {WINDOW} s, "
-        f"{coverage.get('unresolved', 0)} answered connections unresolved"
+        f"{coverage['connections_unresolved']} answered connections unresolved"
     )
     say(
         f"learned     {plural(len(learned.subjects), 'workload')}; patterns: {decisions['accept']} accepted, "
@@ -270,7 +268,7 @@ def _policies(place: Path, learned: Learned) -> None:
         needed = [pattern for pattern in accepted if pattern.source == subject.workload]
         rows.append((subject.workload, "+".join(made) or "none", len(served), len(needed)))
     table(("WORKLOAD", "POLICY", "SERVES", "NEEDS"), rows)
-    click.echo()
+    put()
 
 
 def _expected(replay: Replay) -> None:
@@ -288,7 +286,7 @@ def _expected(replay: Replay) -> None:
             for (source, decision, reasons), targets in sorted(groups.items())
         ),
     )
-    click.echo()
+    put()
 
 
 def _reuse(recording: Recording) -> None:
@@ -308,7 +306,7 @@ def _reuse(recording: Recording) -> None:
         if sum(bool(ports) for ports in used.values()) > 1:
             rows += [(ip, name, ",".join(str(port) for port in ports)) for name, ports in sorted(used.items())]
     table(("REUSED ADDRESS", "HELD BY", "DIALLED PORTS"), rows)
-    click.echo()
+    put()
 
 
 def _cron(learned: Learned) -> None:
@@ -325,4 +323,4 @@ def _cron(learned: Learned) -> None:
         if "/cronjob/" in pattern.source
     ]
     table(("CRONJOB", "NEEDS", "PORT", "DECISION", "REASONS"), rows)
-    click.echo()
+    put()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from recorder.capture.pcap import open_capture
@@ -16,6 +17,10 @@ from recorder.store import Recording
 from recorder.windows import Windows
 
 _FOREVER = 1 << 62
+
+MAX_WINDOWS = 1 << 18
+"""Windows of one capture file: half a year of minutes. Each has its rows of coverage, so one packet of 1970 would fill the
+memory."""
 
 Progress = Callable[[int, str], None]
 """Called with packets read so far and the file's name."""
@@ -42,7 +47,7 @@ def import_pcap(
     out: str | os.PathLike[str],
     node: str | None = None,
     cluster: str | None = None,
-    window: int = DEFAULT_WINDOW_SECONDS,
+    window: float = DEFAULT_WINDOW_SECONDS,
     scope: str = "partial",
     inventory_time: int | None = None,
     progress: Progress = lambda _packets, _file: None,
@@ -54,13 +59,15 @@ def import_pcap(
     Raises CaptureError, InventoryError, RecordingError, NewerSchemaError, OutputError, or InputError when the node
     cannot be told.
     """
-    check_window(window)
+    length = check_window(window)
     if node is not None and len(files) != 1:
         raise InputError("one capture file a call with --node; without it the node of each file is inferred")
     recording = Recording.at(out)
     name = cluster or recording.cluster() or "default"
     world = World.read(Path(inventory), inventory_time)
-    taken = [_take(Path(file), world, name, node, window, scope, progress) for file in files]
+    if node is not None:
+        require_node(node, world, inventory)
+    taken = [_take(Path(file), world, name, node, length, scope, progress) for file in files]
     with recording.adding(name) as batch:
         new = 0
         tables = to_table("identities", world.identities(name)), to_table("inventory", world.inventory(name))
@@ -82,10 +89,18 @@ def import_pcap(
     )
 
 
-def check_window(seconds: int) -> None:
-    """Raise InputError unless windows of this length fit an hour exactly."""
-    if seconds < 1 or 3600 % seconds:
-        raise InputError(f"window of {seconds} s: must divide an hour (10, 30, 60, 300, …)")
+def check_window(seconds: float) -> int:
+    """Return the length of a window; InputError unless it is whole and windows of it fit an hour exactly."""
+    if seconds < 1 or 3600 % seconds or seconds != int(seconds):
+        raise InputError(f"window of {seconds:g} s: must divide an hour (10, 30, 60, 300, …)")
+    return int(seconds)
+
+
+def require_node(node: str, world: World, inventory: str | os.PathLike[str]) -> None:
+    """Raise InputError unless the inventory has the node: under another name nothing of it would be found."""
+    if node not in world.nodes():
+        known = ", ".join(world.nodes()) or "none"
+        raise InputError(f"node {node!r} is not in {inventory} (it has: {known}); give --node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +125,11 @@ def _take(
             began, ended = min(began, int(packets.time.min())), max(ended, int(packets.time.max()))
     if not count:
         raise CaptureError(f"{file}: holds no packet that says who talks to whom (handshakes, UDP, ICMP)")
+    if (ended - began) // (window * SECOND) > MAX_WINDOWS:
+        first, last = (f"{datetime.fromtimestamp(time / SECOND, UTC):%Y-%m-%dT%H:%M:%SZ}" for time in (began, ended))
+        raise CaptureError(
+            f"{file}: its packets are from {first} to {last}; a clock was wrong, cut it with `editcap -A -B`"
+        )
     located = bool(survey.sources)
     name = node or _infer(file, survey, world)
     windows = Windows(cluster, name, "pcap", world, window)

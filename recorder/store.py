@@ -103,13 +103,8 @@ class Recording:
                     return str(names[0].as_py())
         return None
 
-    @contextmanager
-    def adding(self, cluster: str) -> Iterator["Batch"]:
-        """Collect tables to add; on leaving the block without an error all of them appear, else none.
-
-        Raises RecordingError when the recording belongs to another cluster, NewerSchemaError when it is of a later
-        version, OutputError when the place cannot be written.
-        """
+    def require(self, cluster: str) -> None:
+        """Raise RecordingError when the recording belongs to another cluster, NewerSchemaError when to a later version."""
         for table in TABLES:
             for path in self.files(table)[:1]:
                 _check(self, path)
@@ -118,6 +113,30 @@ class Recording:
             raise RecordingError(
                 f"{self.uri}: belongs to cluster {present!r}, not {cluster!r}; one recording = one cluster"
             )
+
+    def require_writable(self) -> None:
+        """Raise OutputError unless files can be added; call it before long work."""
+        batch = Batch(self)
+        try:
+            batch.stage("coverage", f"{os.getpid()}.parquet", SCHEMAS["coverage"].empty_table())
+            batch.made.clear()  # another recorder may be about to write there
+        finally:
+            batch.discard()
+
+    @contextmanager
+    def adding(self, cluster: str) -> Iterator["Batch"]:
+        """Collect tables to add, as `batch` does, to a recording of this cluster; raises as `require` does besides."""
+        self.require(cluster)
+        with self.batch() as batch:
+            yield batch
+
+    @contextmanager
+    def batch(self) -> Iterator["Batch"]:
+        """Collect tables to add; on leaving the block without an error all of them appear, else none.
+
+        Looks at no file that is there, of which there may be very many: ask `require` once before. Raises OutputError when
+        the place cannot be written.
+        """
         batch = Batch(self)
         try:
             yield batch
@@ -145,18 +164,19 @@ class Batch:
             digest = _digest(part)
             cluster = str(part["cluster"][0].as_py())
             name = "-".join(_plain(text) for text in (cluster, node, backend)) + f"-{window}-{digest}.parquet"
-            new += self._stage(f"{table}/{folder}" if folder else table, name, part)
+            new += self.stage(f"{table}/{folder}" if folder else table, name, part)
         return new
 
-    def _stage(self, folder: str, name: str, part: pa.Table) -> int:
+    def stage(self, folder: str, name: str, part: pa.Table) -> int:
+        """Write a file under a name that readers pass over; return 0 when the recording or the batch has it already."""
         recording = self.recording
         directory = f"{recording.root}/{folder}"
         final = f"{directory}/{name}"
-        if recording.filesystem.get_file_info(final).type == pafs.FileType.File:
+        temporary = f"{directory}/.{name}.{os.getpid()}"
+        if (temporary, final) in self.staged or recording.filesystem.get_file_info(final).type == pafs.FileType.File:
             return 0
         try:
             self._make(directory)
-            temporary = f"{directory}/.{name}.{os.getpid()}"
             self.staged.append((temporary, final))
             pq.write_table(part, temporary, filesystem=recording.filesystem, compression="zstd")
             if isinstance(recording.filesystem, pafs.LocalFileSystem):
@@ -182,9 +202,12 @@ class Batch:
         order = list(TABLES)
         prefix = len(self.recording.root) + 1
         for temporary, final in sorted(self.staged, key=lambda pair: order.index(pair[1][prefix:].split("/", 1)[0])):
-            self.recording.filesystem.move(temporary, final)
-            if isinstance(self.recording.filesystem, pafs.LocalFileSystem):
-                _sync(str(PurePosixPath(final).parent))
+            try:
+                self.recording.filesystem.move(temporary, final)
+                if isinstance(self.recording.filesystem, pafs.LocalFileSystem):
+                    _sync(str(PurePosixPath(final).parent))
+            except OSError as error:
+                raise OutputError(f"{self.recording.uri}: cannot be written: {error}") from error
         self.staged.clear()
         self.made.clear()
 

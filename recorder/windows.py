@@ -68,12 +68,18 @@ class Windows:
 
     def settle(self, until: int) -> list[Flow]:
         """Return the rows of all windows that ended by `until`; packets up to the grace after it must have been fed."""
+        self.interfaces.reconsider()
         for attempts in self.handshakes.settle(until):
             self._add_attempts(attempts)
         for conversation, window, activity in self.conversations.settle(until):
             self._add_activity(conversation, window, activity)
         done = sorted(window for window in self._rows if window + self.seconds * SECOND <= until)
         return [row for window in done for row in sorted(self._rows.pop(window).values(), key=_row_order)]
+
+    def forget(self) -> None:
+        """Drop what is known of pods that the world has forgotten."""
+        self.interfaces.forget()
+        self.names.forget(self.interfaces)
 
     def _add_attempts(self, attempts: Attempts) -> None:
         """Add up attempts that share everything a row's key holds; Python runs once per edge, not per attempt."""
@@ -176,6 +182,11 @@ class Windows:
         reporter = self._side(conversation)
         if reporter is None:
             return
+        # A bridge that only one pod has used yet looks like that pod's interface, which was made after it.
+        if reporter != "unknown" and any(
+            self._side(copy) == reporter for copy in self.conversations.copies(conversation)
+        ):
+            return
         server_ip, server_port = dialled_ip, dialled_port
         service = None
         if reporter != "dst":
@@ -226,7 +237,7 @@ class Windows:
                 icmp_type=request_type(conversation.protocol) if echo else None,
                 icmp_code=0 if echo else None,
                 dialled_ip=dialled_ip if service else None,
-                dialled_port=dialled_port if service else None,
+                dialled_port=dialled_port if service and not echo else None,
                 service=service,
                 attempts=1,
                 answered=int(activity.answered),

@@ -47,8 +47,8 @@ def propose(
     that vanished are removed there. `base` is a commit-ish, HEAD unless given. When neither base nor branch differ from the
     policies nothing is written. The body goes to `body_file` when one is given.
 
-    Raises InputError for a folder without files, a path outside the repository or an unknown base; OutputError when the
-    branch is checked out or holds commits that are not podfence's.
+    Raises InputError for a folder without files, a path outside the repository or taken by a file, or an unknown base;
+    OutputError when the branch is checked out or holds commits that are not podfence's, or the body cannot be written.
     """
     adapter = forge_named(forge)
     folder = Path(policies)
@@ -58,6 +58,7 @@ def propose(
     name = repository.branch_name(branch or f"podfence/{scope_of(files, inside)}")
     start = repository.commit(base)
     tip = repository.tip(name)
+    repository.require_room(start, inside)
     blobs = repository.blobs(files)
     before = repository.listing(start, inside)
     found = changes(
@@ -66,15 +67,17 @@ def propose(
     )
     body = write_body(found, files, replay, limit=adapter.body_limit)
     operation, commit = "none", None
-    if blobs != before and (tip is None or blobs != repository.listing(tip, inside)):
+    changed = blobs != before and (tip is None or blobs != repository.listing(tip, inside))
+    if changed:
         repository.require_ours(name, tip, start)
-        commit = repository.write(name, tip, start, files, inside, found.subject)
-        operation = "created" if tip is None else "updated"
     if body_file is not None:
         try:
             Path(body_file).write_text(body, encoding="utf-8", newline="\n")
         except OSError as error:
             raise OutputError(f"{body_file}: cannot be written: {error.strerror}") from error
+    if changed:
+        commit = repository.write(name, tip, start, files, inside, found.subject)
+        operation = "created" if tip is None else "updated"
     url = adapter.publish(repository.place, name, start, found.subject, body) if operation != "none" else None
     return Proposal(operation, name, start, commit, body, found, url)
 

@@ -7,9 +7,7 @@ from typing import Any
 from deploy.propose.changes import Changes
 from deploy.propose.markdown import code, table
 from deploy.replay import Finding, Replay
-
-_CONVERGED = "STABLE"
-"""The state of a workload, in `subjects.json` and the evidence, of which enough was seen."""
+from learner.patterns import STABLE
 
 _STEPS = (10_000, 1000, 300, 100, 30, 10, 3, 0)
 """Rows a table may have, from most to least, until the text fits."""
@@ -139,6 +137,11 @@ def _patterns(evidence: Mapping[str, Any], decision: str) -> list[dict[str, Any]
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
+def _entries(evidence: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    found = evidence.get(name)
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
 def _pattern(entry: Mapping[str, Any]) -> tuple[str, ...]:
     port = f"{entry.get('protocol', '')}/{entry['port']}" if entry.get("port") else entry.get("protocol", "")
     names = _texts(entry.get("dns_names"))
@@ -159,7 +162,7 @@ def _accepted(evidence: Mapping[str, Any], most: int) -> list[str]:
     patterns = _patterns(evidence, "accept")
     if not patterns:
         return []
-    lines = ["## Evidence", "", "What the policies allow, and what was recorded of it, by the workload that initiates."]
+    lines = ["## Evidence", "", "What was accepted, and what was recorded of it, by the workload that initiates."]
     shown = 0
     sources: dict[str, list[dict[str, Any]]] = {}
     for entry in patterns:
@@ -193,20 +196,28 @@ def _risks(evidence: Mapping[str, Any], replay: Replay | None, most: int) -> lis
         "- A replay speaks of what was recorded. Traffic that happens rarely (month end, failover, restore) may be missing.",
         "- Established connections usually live on; what breaks shows when they are opened anew.",
     ]
-    if replay is not None and replay.isolated:
-        names = [one.workload for one in replay.isolated]
+    blocked = [code(entry.get("name", "")) for entry in _entries(evidence, "skipped") if entry.get("blocked") is True]
+    wide = [
+        f"{code(entry.get('workload', ''))} {entry.get('direction', '')} {code(entry.get('peer', ''))}"
+        for entry in _entries(evidence, "over_permission")
+        if entry.get("direction") in ("ingress", "egress")
+    ]
+    silent = [code(one.workload) for one in replay.isolated] if replay is not None else []
+    young = [
+        code(entry.get("workload"))
+        for entry in _entries(evidence, "workloads")
+        if entry.get("state") not in (None, STABLE)
+    ]
+    for title, names in (
+        ("**Would be blocked though accepted**", blocked),
+        ("Allowed beyond what was seen", wide),
+        ("Isolated without a single recorded connection", silent),
+        ("Not yet converged", young),
+    ):
         rows, _ = _cut(names, min(most, 20))
         more = f" and {len(names) - len(rows)} more" if len(names) > len(rows) else ""
-        lines.append(
-            f"- Isolated without a single recorded connection: {', '.join(code(name) for name in rows)}{more}."
-        )
-    listed = evidence.get("workloads")
-    workloads = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    young = [str(entry.get("workload")) for entry in workloads if entry.get("state") not in (None, _CONVERGED)]
-    if young:
-        rows, _ = _cut(young, min(most, 20))
-        more = f" and {len(young) - len(rows)} more" if len(young) > len(rows) else ""
-        lines.append(f"- Not yet converged: {', '.join(code(name) for name in rows)}{more}.")
+        if names:
+            lines.append(f"- {title}: {', '.join(rows)}{more}.")
     return lines
 
 

@@ -101,6 +101,17 @@ class Repository:
             found[os.fsdecode(path).removeprefix(f"{inside}/")] = f"{mode} {blob}"
         return dict(sorted(found.items()))
 
+    def require_room(self, commit: str | None, inside: str) -> None:
+        """Raise InputError when a commit has something else than a folder where the folder or one above it belongs."""
+        if commit is None:
+            return
+        parts = inside.split("/")
+        for depth in range(1, len(parts) + 1):
+            place = "/".join(parts[:depth])
+            done = self._run("cat-file", "-t", f"{commit}:{place}")
+            if done.returncode == 0 and done.stdout.strip() != b"tree":
+                raise InputError(f"--path {inside!r}: {place!r} is a file in the repository; name another folder")
+
     def contents(self, listing: Listing) -> dict[str, bytes]:
         """Return the content of the files of a listing."""
         names = [name for name, entry in listing.items() if entry.startswith("100")]

@@ -150,7 +150,11 @@ def _object(value: Any, file: str, line: int, namespace: str) -> tuple[list[Poli
             found += policies
             problems += wrong
         return found, problems
-    return _policy(value, kind, version, Report(file, kind), line, namespace)
+    report = Report(file, kind)
+    if kind == "List":
+        list(Field(value, "", line, report)["items"].items())
+        return [], report.problems
+    return _policy(value, kind, version, report, line, namespace)
 
 
 def _policy(

@@ -71,6 +71,7 @@ class Verdict:
 
 
 _NO_POD = Verdict(ALLOWED, "no-pod")
+_NOBODY = Verdict(UNDETERMINED, "unresolved")
 _OPEN = Verdict(ALLOWED, "not-isolated")
 
 
@@ -95,6 +96,8 @@ class Policies:
     def judge(self, direction: str, source: Endpoint, destination: Endpoint, connection: Connection) -> Verdict:
         """Return the verdict on a half; see `judge_half`."""
         subject = source if direction == "egress" else destination
+        if subject.kind == "unknown" and self._isolates(direction):
+            return _NOBODY
         if subject.kind != "pod":
             return _NO_POD
         left, right = self._class(source), self._class(destination)
@@ -104,6 +107,9 @@ class Policies:
         if found is None:
             found = self._verdicts[key] = self._judge(direction, left, right, connection, relation)
         return found
+
+    def _isolates(self, direction: str) -> bool:
+        return any(direction in policy.directions for policy in self.policies)
 
     def selecting(self, pod: Endpoint, direction: str) -> tuple[Policy, ...]:
         """Return the policies that isolate a pod in a direction, in the order they are evaluated."""

@@ -162,6 +162,17 @@ class Conversations:
             and other.last >= activity.first - SECOND
         }
 
+    def copies(self, conversation: Conversation) -> list[Conversation]:
+        """Return the same conversation as newer interfaces saw it go the same way."""
+        return [
+            other
+            for other in self.opened.get((conversation.protocol, conversation.client), ())
+            if (other.server, other.outgoing) == (conversation.server, conversation.outgoing)
+            and other.ifindex > conversation.ifindex
+            and other.first <= conversation.last + SECOND
+            and other.last >= conversation.first - SECOND
+        ]
+
     def _forget(self) -> None:
         """Drop what can be nobody's partner any more: all its windows, and those it may overlap, were given out before."""
         for client, conversations in list(self.opened.items()):

@@ -18,10 +18,10 @@ from recorder.records import SECOND
 
 TCP, SCTP = 6, 132
 _SYN, _RST, _ACK = 0x02, 0x04, 0x10
-_INIT, _INIT_ACK = 1, 2
+_INIT, _INIT_ACK, _ABORT = 1, 2, 6
 
 OPEN, ACCEPT, RESET, UNREACHABLE = 0, 1, 2, 3
-"""Kinds of segment: SYN or INIT; SYN-ACK or INIT-ACK; RST in answer to a SYN; an ICMP error that quotes one."""
+"""Kinds of segment: SYN or INIT; SYN-ACK or INIT-ACK; RST or ABORT in answer; an ICMP error that quotes one."""
 
 ANSWERED, REFUSED, DENIED, UNANSWERED = 0, 1, 2, 3
 
@@ -94,7 +94,7 @@ def segments(packets: Packets) -> Segments:
     quoted = np.isin(packets.quoted_protocol, (TCP, SCTP))
     opening = (tcp & ((flags & (_SYN | _ACK | _RST)) == _SYN)) | (sctp & (flags == _INIT))
     accepting = (tcp & ((flags & (_SYN | _ACK | _RST)) == (_SYN | _ACK))) | (sctp & (flags == _INIT_ACK))
-    reset = tcp & ((flags & (_RST | _ACK)) == (_RST | _ACK))
+    reset = (tcp & ((flags & (_RST | _ACK)) == (_RST | _ACK))) | (sctp & (flags == _ABORT))
     chosen = np.flatnonzero(opening | accepting | reset | quoted)
     kind = np.select([opening, accepting, reset], [OPEN, ACCEPT, RESET], UNREACHABLE).astype(np.uint8)[chosen]
     forward, error = kind == OPEN, kind == UNREACHABLE
@@ -146,10 +146,21 @@ def empty_segments() -> Segments:
 
 @dataclass(frozen=True, slots=True)
 class _Settled:
-    """Attempts already given out whose packets may come again; `side` tells the three kinds of observer apart."""
+    """Attempts already given out, and until when what comes of them again belongs to them.
+
+    `side` tells the three kinds of observer apart.
+    """
 
     segments: Segments
     side: NDArray[np.uint8]
+    until: NDArray[np.int64]
+
+    def take(self, chosen: NDArray[np.bool_]) -> "_Settled":
+        return _Settled(self.segments.take(chosen), self.side[chosen], self.until[chosen])
+
+
+def _nothing_settled() -> _Settled:
+    return _Settled(empty_segments(), np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.int64))
 
 
 @dataclass(slots=True)
@@ -158,7 +169,7 @@ class Handshakes:
 
     interfaces: Interfaces
     pending: Segments = field(default_factory=empty_segments)
-    settled: _Settled = field(default_factory=lambda: _Settled(empty_segments(), np.empty(0, dtype=np.uint8)))
+    settled: _Settled = field(default_factory=_nothing_settled)
 
     def feed(self, packets: Packets) -> None:
         """Add packets, in any order."""
@@ -167,14 +178,20 @@ class Handshakes:
             self.pending = _joined(self.pending, new)
 
     def settle(self, until: int) -> list[Attempts]:
-        """Return attempts first made before `until`; their answers up to GRACE later must have been fed."""
+        """Return attempts first made before `until`; their answers up to GRACE later must have been fed.
+
+        Never more than GRACE at a time is settled: what became of an attempt says whether a later SYN repeats it.
+        """
         here = self.pending.take(np.argsort(self.pending.time, kind="stable"))
         found: list[Attempts] = []
-        if len(here):
-            found = self._settle(here, until)
+        low = 0
+        while low < len(here) and here.time[low] < until:
+            end = min(until, int(here.time[low]) + GRACE)
+            next_low, high = np.searchsorted(here.time, [end, end + GRACE]).tolist()
+            found += self._settle(here.take(np.arange(low, high)), end)
+            self.settled = self.settled.take(self.settled.until >= end)
+            low = next_low
         self.pending = here.take(here.time >= until)
-        young = self.settled.segments.time >= until - _REMEMBER
-        self.settled = _Settled(self.settled.segments.take(young), self.settled.side[young])
         return [attempts for attempts in found if len(attempts)]
 
     def _settle(self, here: Segments, until: int) -> list[Attempts]:
@@ -193,26 +210,37 @@ class Handshakes:
                 attempts = _as_dialled(here, connection, rows, dialling, self.interfaces)
             else:
                 attempts = _as_seen(here, connection, rows, "dst" if side == 1 else "unknown")
-            again = np.isin(connection[rows], connection[here.time >= until]) | (attempts.outcome != ANSWERED)
-            self._remember(here.take(rows[again]), side)
+            self._remember(here, connection, rows, attempts, side)
             found.append(attempts)
         return found
 
     def _fresh(self, here: Segments, connection: Ids, chosen: NDArray[np.bool_], until: int, side: int) -> Ids:
-        """Return the first segment of each chosen connection before `until`, unless it was settled earlier."""
-        rows = np.flatnonzero(chosen).astype(np.int64)
+        """Return the first segment of each chosen connection before `until` that repeats none settled earlier."""
+        rows = np.flatnonzero(chosen & (here.time < until)).astype(np.int64)
+        known = self.settled.take(self.settled.side == side)
+        size = len(known.segments)
+        if size and len(rows):
+            ids, first = identify(*_connection(_joined(known.segments, here.take(rows))))
+            repeats = np.full(len(first), np.iinfo(np.int64).min, dtype=np.int64)
+            np.maximum.at(repeats, ids[:size], known.until)
+            rows = rows[here.time[rows] > repeats[ids[size:]]]
         _, first = np.unique(connection[rows], return_index=True)
-        rows = np.sort(rows[first])
-        known = self.settled.segments.take(self.settled.side == side)
-        if len(known) and len(rows):
-            ids, _ = identify(*_connection(_joined(known, here.take(rows))))
-            repeated = np.isin(ids[len(known) :], ids[: len(known)])
-            rows = rows[~repeated]
-        return rows[here.time[rows] < until]
+        return np.sort(rows[first])
 
-    def _remember(self, rows: Segments, side: int) -> None:
-        sides = np.full(len(rows), side, dtype=np.uint8)
-        self.settled = _Settled(_joined(self.settled.segments, rows), np.concatenate((self.settled.side, sides)))
+    def _remember(self, here: Segments, connection: Ids, rows: Ids, attempts: Attempts, side: int) -> None:
+        """Note attempts as settled: for the grace, or for as long as may be retransmitted what is not over or was."""
+        left, right = _timely(here, attempts.time, *pairs(connection, connection[rows]))
+        same = here.ifindex[right] == attempts.ifindex[left]
+        repeated = attempts.outcome != ANSWERED
+        for outgoing in (False, True):
+            for kind in (OPEN, ACCEPT):
+                copies = left[same & (here.kind[right] == kind) & (here.outgoing[right] == outgoing)]
+                repeated |= np.bincount(copies, minlength=len(rows)) > 1
+        self.settled = _Settled(
+            _joined(self.settled.segments, here.take(rows)),
+            np.concatenate((self.settled.side, np.full(len(rows), side, dtype=np.uint8))),
+            np.concatenate((self.settled.until, attempts.time + np.where(repeated, _REMEMBER, GRACE))),
+        )
 
 
 def _as_dialled(

@@ -15,6 +15,9 @@ from recorder.capture.packets import Packets, address_text
 from recorder.edges.columns import identify
 from recorder.identity import NONE, World
 
+MAX_SOURCES = 64
+"""An interface that more addresses than this came from is no pod's, and no more of them are remembered."""
+
 _LINK_LOCAL_V6 = np.uint64(0xFE80_0000_0000_0000)
 _LINK_LOCAL_V6_MASK = np.uint64(0xFFC0_0000_0000_0000)
 
@@ -40,17 +43,26 @@ class Interfaces:
         """Note which source addresses arrived on which interface, and when first."""
         for ifindex, address, time in arrivals(packets):
             known = self.sources.setdefault(ifindex, {})
-            if address not in known or time < known[address]:
+            if len(known) <= MAX_SOURCES and (address not in known or time < known[address]):
                 known[address] = time
                 self._owners.pop(ifindex, None)
+        self.reconsider()
+
+    def reconsider(self) -> None:
+        """Decide anew about interfaces that were nobody's; asked for when the cluster may have been seen to change."""
+        self._owners = {ifindex: owner for ifindex, owner in self._owners.items() if owner is not None}
+
+    def forget(self) -> None:
+        """Drop the interfaces of pods that the world has forgotten."""
+        for ifindex, owner in list(self._owners.items()):
+            if owner is not None and self.holder(ifindex, np.zeros(1, dtype=np.int64))[0] == NONE:
+                del self._owners[ifindex], self.sources[ifindex]
 
     def owner(self, ifindex: int) -> Owner | None:
         """Return the pod that an interface belongs to; None for an uplink, or while nobody is known to hold its address."""
-        known = self._owners.get(ifindex)
-        if known is None:
-            known = self._decide(ifindex)
-            self._owners[ifindex] = known
-        return known
+        if ifindex not in self._owners:
+            self._owners[ifindex] = self._decide(ifindex)
+        return self._owners[ifindex]
 
     def holder(self, ifindex: int, times: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the label version of the interface's pod at each time; the interface outranks the API's word."""
@@ -76,7 +88,7 @@ class Interfaces:
     def _decide(self, ifindex: int) -> Owner | None:
         candidates: set[str] = set()
         sources = self.sources.get(ifindex)
-        if not sources:
+        if not sources or len(sources) > MAX_SOURCES:
             return None
         for address, time in sources.items():
             uid = self._first_holder(ifindex, address, time)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from recorder.capture.dns import answers
 from recorder.capture.packets import Packets, address_text
+from recorder.edges.interfaces import Interfaces
 
 MAX_ADDRESSES = 4096
 """Addresses remembered for one pod; the oldest go first, so that a hostile resolver cannot fill the memory."""
@@ -40,6 +41,13 @@ class Names:
         """Return the names that had led this pod to the dialled address by `time`, sorted."""
         receiver = self.heard.get((max(ifindex, 0), pod_address), {})
         return sorted(name for name, first in receiver.get(dialled, {}).items() if first <= time)
+
+    def forget(self, interfaces: Interfaces) -> None:
+        """Drop the answers of receivers that are no pods of this node, or none any more."""
+        for ifindex, address in list(self.heard):
+            sources = interfaces.sources.get(ifindex, {})
+            if ifindex and interfaces.owner(ifindex) is None and set(sources) != {address}:
+                del self.heard[ifindex, address]
 
     @staticmethod
     def _receiver(packets: Packets, row: int) -> tuple[int, str]:

@@ -197,3 +197,9 @@ def test_text_that_may_not_be_trusted_is_an_error(tmp_path: Path, text: str, rul
     write(tmp_path, p_yaml=text)
     with pytest.raises(InputError, match=rule):
         manifests.read([tmp_path])
+
+
+def test_a_list_whose_items_are_no_list_is_an_error() -> None:
+    """Policies in a list that cannot be read are not taken for absent."""
+    found, problems = manifests.parse("{apiVersion: v1, kind: List, items: {a: {kind: NetworkPolicy}}}", "p.yaml")
+    assert (found, [problem.rule for problem in problems]) == ([], ["items: expected a list, found a mapping"])

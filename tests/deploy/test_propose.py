@@ -10,8 +10,10 @@ import pytest
 from deploy import Replay, propose
 from deploy.propose.markdown import code
 from deploy.replay import Finding, Isolated
+from generator import generate, render
 from recorder.errors import InputError, OutputError
 from tests.deploy.world import kubernetes
+from tests.generator.worlds import world
 
 ONE = kubernetes("ingress: [{ports: [{port: 80}]}]", "one")
 
@@ -334,3 +336,35 @@ def verdict() -> Replay:
     counts = {"allowed": 2, "denied": 1, "expected": 0, "undetermined": 0}
     silent = Isolated("shop/deployment/idle", ("ingress",), ("NetworkPolicy shop/p",))
     return Replay("strict", 1, counts, counts | {"denied": 4}, (finding,), (), (), (silent,))
+
+
+@pytest.mark.parametrize("path", ["netpol", "netpol/shop"])
+def test_a_file_of_the_users_where_the_folder_should_be_is_not_replaced(repo: Path, tmp_path: Path, path: str) -> None:
+    """A file in the base that stands in the way of the folder is an error, not silently gone."""
+    (repo / "netpol").write_text("notes\n")
+    git(repo, "add", "netpol")
+    git(repo, "commit", "-q", "-m", "notes", "netpol")
+    with pytest.raises(InputError, match="'netpol' is a file"):
+        propose(policies(tmp_path), repo, path=path)
+    assert "podfence" not in git(repo, "for-each-ref")
+
+
+def test_a_body_that_cannot_be_written_leaves_the_repository_as_it_was(repo: Path, tmp_path: Path) -> None:
+    """What ends in an error has made no branch."""
+    before = state(repo)
+    with pytest.raises(OutputError, match="cannot be written"):
+        propose(policies(tmp_path), repo, body_file=tmp_path / "gone" / "body.md")
+    assert state(repo) == before
+
+
+def test_the_body_names_what_was_accepted_and_would_be_blocked(repo: Path, tmp_path: Path) -> None:
+    """Accepted patterns that no policy could be written for, and what is allowed beyond the evidence, are risks."""
+    one = world(
+        {"shop/deployment/web": {"labels": {"app": "web"}}},
+        ["accept shop/deployment/web -> apiserver tcp/443", "accept shop/deployment/web -> 203.0.113.0/24 tcp/443"],
+    )
+    files = render(generate(one.learned), one.learned)
+    body = propose(policies(tmp_path, files), repo).body
+    risks = body[body.index("## Risks") :]
+    assert "**Would be blocked though accepted**: `shop/deployment/web -> apiserver tcp/443`" in risks
+    assert "Allowed beyond what was seen: `shop/deployment/web` egress `203.0.113.0/24`" in risks

@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from deploy import Replay, replay
+from deploy.population import Population
+from deploy.semantics.rules import ContainerPort
+from learner import learn
 from learner.patterns import Learned, Pattern, pattern_id
-from recorder.errors import InputError
+from recorder.errors import InputError, RecordingError
+from recorder.store import Recording
 from tests.deploy.world import kubernetes
 from tests.recordings import Story, moment
 
@@ -348,3 +352,143 @@ def test_the_order_of_rows_and_files_makes_no_difference(tmp_path: Path) -> None
         story.flows = rows
         found.append(run(story, tmp_path / name, DB_FROM_WEB).json())
     assert found[0] == found[1]
+
+
+DENY_ALL = "podSelector: {}\npolicyTypes: [Ingress, Egress]\n"
+
+
+def without(story: Story, pod: str) -> Story:
+    """Take the identities of a pod out of a story."""
+    story.identities = [one for one in story.identities if one.pod != pod]
+    return story
+
+
+def test_a_responder_that_nobody_knows_is_undetermined_under_isolation(tmp_path: Path) -> None:
+    """A half whose own pod has no identity is not called allowed where policies isolate that direction."""
+    story = shop()
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1])
+    found = run(without(story, "db-1"), tmp_path, "podSelector: {matchLabels: {app: db}}\npolicyTypes: [Ingress]")
+    assert told(found.undetermined, "half", "reason") == [("ingress", "unresolved")]
+
+
+@pytest.mark.parametrize("kind", ["unresolved", "ambiguous", "overflow"])
+def test_an_initiator_that_nobody_knows_is_undetermined_under_isolation(tmp_path: Path, kind: str) -> None:
+    """An edge of which no half can be judged is not counted as allowed."""
+    story = shop()
+    story.talk(f"{kind}/10.0.1.50", "shop/db-1", 5432, at=[1], sides=["dst"])
+    story.flows = [changed(flow, reporter="src", node="node-a") for flow in story.flows]
+    found = run(story, tmp_path, DENY_ALL)
+    assert (found.edges["allowed"], told(found.undetermined, "half", "reason")) == (0, [("egress", "unresolved")])
+
+
+def test_what_nobody_knows_is_allowed_where_nothing_isolates(tmp_path: Path) -> None:
+    """Without a policy in that direction there is no doubt about an unknown end."""
+    story = shop()
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1])
+    found = run(without(story, "db-1"), tmp_path, "podSelector: {}\npolicyTypes: [Egress]\negress: [{}]")
+    assert found.edges["allowed"] == 1
+
+
+def test_a_capture_that_cannot_tell_stands_for_the_half_behind_a_service(tmp_path: Path) -> None:
+    """An answered row of reporter unknown towards a Service is judged at the backend, too."""
+    story = shop()
+    story.service("shop/db", port=5432, backends=["shop/db-1"])
+    story.talk("shop/web-1", "service/shop/db", 5432, at=[1], sides=["unknown"])
+    found = run(story, tmp_path, "podSelector: {matchLabels: {app: db}}\npolicyTypes: [Ingress]")
+    assert told(found.denied, "destination", "half") == [("shop/deployment/db", "ingress")]
+
+
+def test_a_pod_behind_a_service_that_nobody_knows_is_undetermined(tmp_path: Path) -> None:
+    """A backend whose pod has no identity is not judged as an address outside the cluster."""
+    story = shop()
+    story.service("shop/db", port=5432, backends=["shop/db-1"])
+    story.talk("shop/web-1", "service/shop/db", 5432, at=[1], sides=["src"])
+    to_range = "podSelector: {}\npolicyTypes: [Egress]\negress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]"
+    found = run(without(story, "db-1"), tmp_path, to_range)
+    assert told(found.undetermined, "half", "reason") == [("egress", "unresolved")]
+
+
+def test_an_address_held_by_two_during_a_row_is_ambiguous(tmp_path: Path) -> None:
+    """A deferred end that changed hands within the row's time is nobody's, as it is to the learner."""
+    story = shop()
+    story.pod("shop/x-1", owner="Deployment/x", labels={"app": "web"}, ip="10.0.1.99", end=30)
+    story.pod("shop/y-1", owner="Deployment/y", labels={"app": "y"}, ip="10.0.1.99", start=30)
+    story.talk("deferred/10.0.1.99", "shop/db-1", 5432, at=[1], sides=["dst"])
+    story.flows = [changed(flow, last_seen=moment(50)) for flow in story.flows]
+    found = run(story, tmp_path, DB_FROM_WEB)
+    assert told(found.undetermined, "source", "reason") == [("ambiguous/10.0.1.99", "unresolved")]
+
+
+def test_owners_are_named_as_the_learner_names_them(tmp_path: Path) -> None:
+    """A pod recorded under its ReplicaSet is its Deployment's, so that decisions about it are found."""
+    story = shop()
+    above = [{"kind": "Deployment", "name": "api", "controller": True}]
+    story.add("ReplicaSet", "shop/api-5f", {"metadata": {"ownerReferences": above}})
+    story.pod("shop/api-1", owner="ReplicaSet/api-5f", labels={"app": "api"})
+    story.talk("shop/api-1", "shop/db-1", 5432, at=[1])
+    place = story.write(tmp_path / "learned-from")
+    found = run(story, tmp_path, DENY_ALL, learned=learn(place))
+    assert {(one.source, one.decision) for one in found.expected} == {("shop/deployment/api", "queue")}
+
+
+def test_a_decision_about_one_icmp_type_says_nothing_about_another(tmp_path: Path) -> None:
+    """A queued echo does not excuse that a timestamp request is blocked."""
+    story = shop()
+    story.talk("shop/web-1", "203.0.113.9", None, at=[1], protocol="icmp", icmp=(13, 0))
+    columns: dict[str, Any] = {"protocol": "icmp", "icmp_type": 8, "icmp_code": 0, "destination_kind": "external"}
+    echo = changed(pattern("shop/deployment/web", "203.0.113.9/32", 0, "queue", **columns), port=None)
+    found = run(story, tmp_path, DENY_ALL, learned=Learned("test", (), (echo,)), profile="npm")
+    assert told(found.denied, "icmp", "decision") == [("13/0", None)]
+
+
+def test_policies_of_a_recording_made_in_two_parts_count_once(tmp_path: Path) -> None:
+    """Of an object that several parts of a recording hold, the last version is what stood at its end."""
+    story = shop()
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1])
+    body = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": {"podSelector": {}}}
+    story.add("NetworkPolicy", "shop/own", body)
+    story.write(tmp_path / "recording")
+    story.add("NetworkPolicy", "shop/own", body | {"spec": {"podSelector": {"matchLabels": {"app": "web"}}}}, start=30)
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[61])
+    assert run(story, tmp_path, existing=True).edges["allowed"] == 1
+
+
+def test_rows_of_one_identity_add_up_in_any_order(tmp_path: Path) -> None:
+    """Which of two equally old rows of a pod is read first makes no difference to its ports, owner or node."""
+    found = []
+    for turn in (1, -1):
+        story = shop()
+        story.talk("shop/web-1", "shop/db-1", 5432, at=[1])
+        [own] = [one for one in story.identities if one.pod == "db-1"]
+        poor = changed(own, ports=[], node="", service_account="", owner_kind="ReplicaSet", owner_name="db-5f")
+        story.identities = [*story.identities, poor][::turn]
+        population = Population.of(Recording.open(story.write(tmp_path / str(turn))))
+        found.append(population.pods[own.id])
+    assert found[0] == found[1]
+    assert (found[0].workload, found[0].node, found[0].ports) == (
+        "shop/deployment/db",
+        "node-b",
+        (ContainerPort("", 5432, "tcp"),),
+    )
+
+
+def test_answers_that_lost_an_end_make_a_window_unclean_here_as_in_the_learner(tmp_path: Path) -> None:
+    """Where a node left answered ends unresolved beyond the threshold, rows of the other side stand for its half."""
+    story = shop()
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1], sides=["src"])
+    story.talk("deferred/10.0.9.9", "shop/db-1", 5432, at=[2], sides=["dst"])
+    found = run(story, tmp_path, "podSelector: {matchLabels: {app: db}}\npolicyTypes: [Ingress]")
+    assert ("shop/deployment/web", "ingress", ("one-sided",)) in told(found.denied, "source", "half", "reasons")
+
+
+def test_a_recording_that_is_damaged_inside_is_named(tmp_path: Path) -> None:
+    """A page that cannot be decoded is the recording's fault, told in one line."""
+    story = shop()
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1])
+    place = story.write(tmp_path / "recording")
+    (file,) = (place / "flows").rglob("*.parquet")
+    content = bytearray(file.read_bytes())
+    content[4:400] = bytes(396)
+    file.write_bytes(content)
+    with pytest.raises(RecordingError, match=r"recording: cannot be read: \S[^\n]*\Z"):
+        replay(place, [])

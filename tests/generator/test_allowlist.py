@@ -237,3 +237,12 @@ def _holes(value: Any, path: str = "") -> list[str]:
         return [path]
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [hole for key, inner in entries for hole in _holes(inner, f"{path}/{key}")]
+
+
+def test_accepted_patterns_that_a_policy_would_block_are_told_from_those_that_nothing_isolates() -> None:
+    """What no rule can allow is blocked only where another rule makes the workload isolated."""
+    one = world(
+        WORKLOADS,
+        [f"accept {WEB} -> apiserver tcp/443", f"accept {WEB} -> {DNS} udp/53", f"accept {DB} -> apiserver tcp/443"],
+    )
+    assert [entry.name for entry in generate(one.learned).blocked] == [f"{WEB} -> apiserver tcp/443"]

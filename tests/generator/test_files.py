@@ -13,7 +13,7 @@ import yaml
 from generator import generate, render, write
 from generator.metadata import object_name
 from recorder.errors import InputError, OutputError
-from tests.generator.worlds import load, world
+from tests.generator.worlds import load, pattern, world
 
 SHOP = Path(__file__).parent / "golden" / "shop" / "case.yaml"
 _RENDER = """
@@ -117,7 +117,7 @@ def test_evidence_leads_from_each_rule_to_its_patterns() -> None:
                         assert port["port"] == f"{entry['protocol']}/{entry['port']}"
     assert [entry["reasons"] for entry in evidence["patterns"]["reject"]] == [["never-answered"]]
     assert len(evidence["patterns"]["queue"]) == 1
-    assert evidence["over_permission"] == []
+    assert [entry["peer"] for entry in evidence["over_permission"]] == ["0.0.0.0/0"]
 
 
 @pytest.mark.parametrize(
@@ -194,3 +194,19 @@ def test_policies_for_calico_are_not_written_for_kubernetes() -> None:
     one = world({WEB: {"labels": {"app": "web"}}, DB: {"labels": {"app": "db"}}}, [f"accept {WEB} -> {DB} icmp/8"])
     with pytest.raises(InputError, match="ICMP"):
         render(generate(one.learned, target="calico"), one.learned, "kubernetes")
+
+
+def test_a_prefix_is_listed_as_more_than_was_seen() -> None:
+    """Of a prefix not every address was seen, so the rule that allows it all is told, with its patterns."""
+    line = "accept shop/deployment/web -> 203.0.113.0/24 tcp/443"
+    one = world({"shop/deployment/web": {"labels": {"app": "web"}}}, [line])
+    evidence = json.loads(render(generate(one.learned), one.learned)[".podfence/evidence.json"])
+    assert evidence["over_permission"] == [
+        {
+            "workload": "shop/deployment/web",
+            "direction": "egress",
+            "peer": "203.0.113.0/24",
+            "reason": "the whole prefix is allowed, in which single addresses were seen",
+            "patterns": [pattern(line).id],
+        }
+    ]

@@ -22,7 +22,7 @@ ODD = ["", " ", " a", "a ", "a: b", "a #b", "a\nb", "\n", "\t", "a\\b", 'a"b', "
 TRICKY = st.sampled_from(WORDS.split() + ODD)
 TEXT = LABELS | TRICKY | st.text()
 DATA = st.recursive(
-    TEXT | st.integers() | st.booleans(),
+    TEXT | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20) | LABELS | TRICKY, inner, max_size=4)
     ),
@@ -66,7 +66,7 @@ def test_plain_words_stay_plain() -> None:
     )
 
 
-@pytest.mark.parametrize("value", [None, 1.5, {1: "a"}, b"a", {"a": {None: 1}}])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1: "a"}, b"a", {"a": {None: 1}}])
 def test_other_types_are_refused(value: Any) -> None:
     """What has no one spelling is an error, not a guess."""
     with pytest.raises(TypeError):

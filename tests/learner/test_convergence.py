@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from learner import Thresholds, learn
-from learner.convergence import CONVERGING, DAY, LEARNING, STABLE, converge, upper_bound, wilson
-from learner.patterns import Convergence
+from learner.convergence import DAY, converge, upper_bound, wilson
+from learner.patterns import CONVERGING, LEARNING, STABLE, Convergence
 from recorder.records import SECOND
 from tests.recordings import DAY as DAY_SECONDS
 from tests.recordings import Story

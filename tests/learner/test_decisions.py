@@ -112,3 +112,18 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     """A file that is not there is an error, not an empty one."""
     with pytest.raises(InputError, match="cannot be read"):
         read_decisions(tmp_path / "decisions.yaml")
+
+
+@pytest.mark.parametrize("until", ["2026-03-02", "20260302", "9999-12-31"])
+def test_a_day_is_over_at_its_end_however_it_is_written(tmp_path: Path, until: str) -> None:
+    """A decision until a day holds on that day, whichever ISO 8601 form names it, the last of all days included."""
+    found = decided(tmp_path, ENTRY.format(decision="reject") + f"  until: {until}\n")
+    assert (one(found).decision, one(found).basis) == ("reject", "human")
+
+
+def test_decisions_nested_without_end_are_an_error(tmp_path: Path) -> None:
+    """A file that no reader gets to the bottom of is refused by name."""
+    path = tmp_path / "decisions.yaml"
+    path.write_text("[" * 3000 + "]" * 3000, encoding="utf-8")
+    with pytest.raises(InputError, match="nested too deeply"):
+        read_decisions(path)

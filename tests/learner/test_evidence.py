@@ -8,6 +8,7 @@ import pytest
 from learner import Thresholds, learn
 from learner.evidence import REASONS
 from learner.patterns import Learned, Pattern
+from recorder.errors import InputError
 from tests.recordings import DAY, Story
 
 WEB, CART = "shop/deployment/web", "shop/deployment/cart"
@@ -371,3 +372,37 @@ def test_every_reason_given_is_explained(tmp_path: Path) -> None:
     for pattern in learned(story, tmp_path).patterns:
         assert pattern.reasons == sorted(pattern.reasons)
         assert set(pattern.reasons) <= set(REASONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("windows", 0),
+        ("apart_seconds", -1),
+        ("days", 0),
+        ("replicas", 0),
+        ("scan_benign", 1.0),
+        ("scan_hostile", 0.9),
+        ("scan_false_alarm", 0.0),
+        ("scan_detection", 0.001),
+        ("dropped_share", -0.1),
+        ("unknown_share", 1.5),
+        ("lag_seconds", -1.0),
+        ("convergence_seconds", 0),
+        ("exposed_days", -1),
+        ("bound", float("nan")),
+        ("confidence", 2.0),
+    ],
+)
+def test_thresholds_that_mean_nothing_are_errors(name: str, value: float) -> None:
+    """A threshold outside its range is named before anything is learned."""
+    with pytest.raises(InputError, match=name.replace("_", "[-_]")):
+        Thresholds(**{name: value})
+
+
+def test_a_port_that_was_not_recorded_is_queued(tmp_path: Path) -> None:
+    """Without a port there is no rule but one for every port."""
+    story = shop()
+    story.talk("shop/web-1", "shop/cart-1", None, at=[0, DAY])
+    decision, reasons = verdict(story, tmp_path)
+    assert (decision, reasons) == ("queue", ["no-port"])

@@ -427,3 +427,15 @@ def test_importing_the_contract_does_not_load_the_engine() -> None:
     """Reading what was learned does not import DuckDB."""
     code = "import sys, learner.patterns; sys.exit('duckdb' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_names_spread_over_rows_of_one_key_make_no_other_digest(tmp_path: Path) -> None:
+    """Rows of equal key add up, so one row with two names is the same input as two rows with one each."""
+    found = []
+    for names in (["a.example", "b.example"],), (["a.example"], ["b.example"]):
+        story = shop()
+        for number, some in enumerate(names):
+            story.talk("shop/web-1", "203.0.113.9", 443, at=[0], dns=some, answered=1 - number)
+        found.append(learn(story.write(tmp_path / str(len(names)))))
+    assert found[0].patterns == found[1].patterns
+    assert found[0].input_digest == found[1].input_digest

@@ -105,6 +105,32 @@ def test_the_same_import_twice_adds_nothing(shop: Path, capsys: pytest.CaptureFi
     assert {file: file.read_bytes() for file in shop.rglob("*.parquet")} == before
 
 
+def test_a_file_given_twice_is_added_once(shop: Path, tmp_path: Path) -> None:
+    """Tables of equal content are one file, also within one import."""
+    import_pcap([NODE_1, NODE_1], inventory=EVENTS, out=tmp_path, window=10)
+    names = [{file.relative_to(place) for file in place.rglob("*") if file.is_file()} for place in (shop, tmp_path)]
+    assert names[0] == names[1]
+
+
+def test_a_node_that_the_inventory_lacks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip in its name would otherwise make a recording of nothing that vouches for silence."""
+    line = told(
+        capsys, *("import", "pcap", NODE_1, "--inventory", EVENTS, "--out", tmp_path / "out", "--node", "node-11")
+    )
+    assert "'node-11'" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_capture_that_spans_decades_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One packet of 1970 is not filled up with windows until today."""
+    whole = NODE_1.read_bytes()
+    odd = tmp_path / "odd.pcap"
+    odd.write_bytes(whole + bytes(4) + whole[28 : 40 + int.from_bytes(whole[32:36], "little")])
+    line = import_of(capsys, tmp_path / "out", odd)
+    assert f"{odd}: " in line
+    assert "1970-01-01" in line
+
+
 @pytest.mark.parametrize("verb", [("learn", "--out", "new"), ("replay", "--policies", str(SHOP))])
 def test_a_recording_of_a_newer_schema_is_refused(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
@@ -189,6 +215,8 @@ def test_live_capture_without_the_right_says_what_it_takes(tmp_path: Path) -> No
         (("replay", "nowhere", "--policies", "x"), "nowhere"),
         (("record", "--out", "x", "--identity", str(EVENTS), "--window", "7s"), "divide an hour"),
         (("record", "--out", "x", "--identity", str(EVENTS), "--window", "soon"), "'soon'"),
+        (("record", "--out", "x", "--identity", str(EVENTS), "--window", "1.5s"), "1.5 s"),
+        (("import", "pcap", str(NODE_1), "--inventory", str(EVENTS), "--out", "x", "--window", "1.5s"), "1.5 s"),
         (("record", "--out", "x", "--identity", str(EVENTS), "--node", "node-9"), "node-9"),
         (("propose", "--policies", "nowhere", "--repo", "."), "nowhere"),
     ],

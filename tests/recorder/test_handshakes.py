@@ -18,6 +18,7 @@ from tests.recorder.wire import (
     VIP,
     Row,
     moment,
+    packet,
     packets,
     pod,
     reset,
@@ -104,6 +105,22 @@ def test_retransmits_count_once_even_when_they_straddle_a_settled_window() -> No
     assert [outcome(row) for row in rows if row.protocol == "tcp"] == [(1, 0, 0, None, 1)]
 
 
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("settling", [False, True])
+def test_a_number_used_again_long_after_is_another_attempt(*, answered: bool, settling: bool) -> None:
+    """A raw scanner that comes back with its one sequence number is counted each time, however the packets come in."""
+    made = windows([])
+    rows: list[Flow] = []
+    for at in (1, 140, 290):
+        tried = [syn(at, AT_CLIENT, "in", CLIENT, 40000, OUTSIDE, 443, 5)]
+        answer = [syn_ack(at + 0.1, AT_CLIENT, "out", OUTSIDE, 443, CLIENT, 40000, 5)]
+        made.feed(packets(tried + answer * answered))
+        rows += made.settle(moment(at - 11)) if settling else []
+    rows += made.settle(FOREVER)
+    found = [row for row in rows if row.protocol == "tcp"]
+    assert (sum(row.attempts for row in found), sum(row.answered for row in found)) == (3, 3 * answered)
+
+
 def test_an_answer_within_the_grace_counts_for_the_attempts_window() -> None:
     """A connection that came up on its second SYN is answered, in the window of the first."""
     rows = tcp(
@@ -143,6 +160,22 @@ def test_a_service_without_endpoints_is_refused_not_denied() -> None:
         [syn(1, AT_CLIENT, "in", CLIENT, 40000, VIP, 80, 5), reset(1.1, AT_CLIENT, "out", VIP, 80, CLIENT, 40000, 5)]
     )
     assert outcome(row) == (1, 0, 1, None, 0)
+
+
+def test_an_sctp_abort_refuses_an_init() -> None:
+    """It carries the initiate tag of the INIT it answers (RFC 9260 §3.3.7)."""
+    init = {"protocol": 132, "flags": 1, "seq": 77}
+    abort = {"protocol": 132, "flags": 6, "ack": 77}
+    flows = windows(
+        [
+            packet(1, AT_CLIENT, "in", CLIENT, 40000, SERVER, 9000, **init),
+            packet(1, AT_SERVER, "out", CLIENT, 40000, SERVER, 9000, **init),
+            packet(1.1, AT_SERVER, "in", SERVER, 9000, CLIENT, 40000, **abort),
+            packet(1.1, AT_CLIENT, "out", SERVER, 9000, CLIENT, 40000, **abort),
+        ]
+    ).settle(FOREVER)
+    rows = {row.reporter: outcome(row) for row in flows if row.protocol == "sctp"}
+    assert rows == {"src": (1, 0, 1, 0, 0), "dst": (1, 0, 1, None, 0)}
 
 
 def test_an_icmp_error_that_quotes_the_attempt_refuses_it() -> None:

@@ -1,6 +1,7 @@
 """Rows of a window: they depend on the packets, not on how these arrived."""
 
 import itertools
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder.capture.packets import Packets
+from recorder.edges.interfaces import MAX_SOURCES
 from recorder.records import SECOND, Flow
+from recorder.windows import Windows
 from tests.recorder.wire import (
     AT_CLIENT,
     AT_SERVER,
@@ -17,10 +20,12 @@ from tests.recorder.wire import (
     OUTSIDE,
     SERVER,
     UPLINK,
+    VIP,
     Row,
     datagram,
     greetings,
     moment,
+    packet,
     packets,
     service,
     syn,
@@ -91,6 +96,40 @@ def test_loopback_and_traffic_between_nodes_make_no_rows() -> None:
     assert udp([datagram(1, UPLINK, "in", "172.16.0.2", 5353, "172.16.0.1", 53)]) == []
 
 
+def test_an_echo_to_a_services_address_has_no_port() -> None:
+    """ICMP has none, dialled or reached."""
+    echo = {"protocol": 1, "icmp_type": 8, "icmp_code": 0}
+    made = windows([packet(1, AT_CLIENT, "in", CLIENT, -1, VIP, -1, **echo)])
+    (row,) = (row for row in made.settle(FOREVER) if row.protocol == "icmp")
+    assert (row.service, row.dialled_ip, row.dst_port, row.dialled_port) == ("shop/server", VIP, None, None)
+
+
+def test_a_bridge_that_only_one_pod_has_used_counts_nothing_twice() -> None:
+    """Until a second pod sends through it, a bridge looks like the first one's interface."""
+    bridge = 5
+    there = [datagram(1, at, "in", CLIENT, 4000, OUTSIDE, 53) for at in (AT_CLIENT, bridge)]
+    back = [datagram(1.1, at, "out", OUTSIDE, 53, CLIENT, 4000) for at in (bridge, AT_CLIENT)]
+    asked = [datagram(2, at, "out", OUTSIDE, 4001, CLIENT, 53) for at in (bridge, AT_CLIENT)]
+    made = Windows("test", "n1", "ring", known(), 60)
+    made.feed(packets(there + back + asked))
+    rows = [(row.reporter, row.attempts, row.answered) for row in made.settle(FOREVER)]
+    assert sorted(rows) == [("dst", 1, 0), ("src", 1, 1)]
+
+
+def test_an_uplink_costs_one_decision_however_many_talk_through_it() -> None:
+    """Neither the addresses remembered of it nor the questions whose it is grow with traffic."""
+    asked: Counter[str] = Counter()
+    cluster = known()
+    pods_at = cluster.pods_at
+    cluster.pods_at = lambda ip, node: asked.update([ip]) or pods_at(ip, node)
+    made = windows(
+        [datagram(1, UPLINK, "in", f"198.51.{n // 250}.{n % 250}", 53, CLIENT, n) for n in range(1500)], cluster
+    )
+    assert len(made.settle(FOREVER)) == 2
+    assert len(made.interfaces.sources[UPLINK]) <= MAX_SOURCES + 1
+    assert asked.total() < 100
+
+
 @given(st.data())
 @settings(max_examples=80, deadline=None)
 def test_rows_do_not_depend_on_how_packets_are_cut_into_batches(data: st.DataObject) -> None:
@@ -119,7 +158,7 @@ def _split(everything: Packets, cuts: list[int]) -> list[Packets]:
 
 def _some(data: st.DataObject, time: float, number: int) -> list[Row]:
     """Return a connection or a conversation, a part of one, or one tried again."""
-    port, isn = 40000 + number % 3, data.draw(st.integers(0, 2**32 - 1))
+    port, isn = 40000 + number % 3, data.draw(st.sampled_from([0, 1, 2**32 - 1]))
     tcp = [
         syn(time, AT_CLIENT, "in", CLIENT, port, OUTSIDE, 443, isn),
         syn(time, UPLINK, "out", "172.16.0.1", port, OUTSIDE, 443, isn),
@@ -128,5 +167,5 @@ def _some(data: st.DataObject, time: float, number: int) -> list[Row]:
     ]
     rows = data.draw(st.sampled_from([tcp, question(time, port, data.draw(st.floats(0, 40)))]))
     kept = data.draw(st.integers(1, len(rows)))
-    again = data.draw(st.lists(st.floats(0.5, 12), max_size=2))
+    again = data.draw(st.lists(st.floats(0.5, 140), max_size=3))
     return rows[:kept] + [rows[0] | {"time": rows[0]["time"] + round(later * SECOND)} for later in again]
