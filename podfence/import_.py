@@ -48,7 +48,7 @@ def pcap(
       podfence import pcap node-1.pcap node-2.pcap --inventory events.jsonl --out recording
     """
     import recorder
-    from podfence.output import next_step, plural, progress, say
+    from podfence.output import command, next_step, plural, progress, say
     from podfence.times import instant, seconds
 
     with progress() as line:
@@ -72,4 +72,4 @@ def pcap(
         f"{plural(found.windows, 'window')}, {found.unresolved:,} answered connections unresolved, "
         f"{found.ambiguous:,} ambiguous"
     )
-    next_step(f"podfence learn {out} --out learned")
+    next_step(command("podfence", "learn", out, "--out", "learned"))

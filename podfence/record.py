@@ -46,7 +46,7 @@ def record(
     import threading
 
     import recorder
-    from podfence.output import next_step, plural, progress, say
+    from podfence.output import command, next_step, plural, progress, say
     from podfence.times import seconds
 
     length, limit = seconds(window, "--window"), None if duration is None else seconds(duration, "--duration")
@@ -77,4 +77,4 @@ def record(
         f"{plural(status.packets, 'packet')}, {status.dropped:,} dropped, "
         f"{status.unresolved:,} answered connections unresolved, {status.ambiguous:,} ambiguous"
     )
-    next_step(f"podfence learn {out} --out learned")
+    next_step(command("podfence", "learn", out, "--out", "learned"))
