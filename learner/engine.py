@@ -91,6 +91,8 @@ class DuckEngine:
         if threads is not None:
             settings["threads"] = threads
         self._base = duckdb.connect(config=settings)
+        # Progress is the command line's to show; DuckDB would draw its own bar wherever a query takes long.
+        self._base.execute("SET enable_progress_bar = false")
         for table, select in (("flows", FLOWS), ("coverage", COVERAGE)):
             self._base.execute(f"CREATE VIEW {table} AS {select.format(table=self._source(recording, table))}")
 

@@ -5,6 +5,7 @@
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,14 +18,14 @@ _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?
 _MAX_DEPTH = 50
 
 
-class Selector:
+class Selector(ABC):
     """Something that matches labels or does not."""
 
     __slots__ = ()
 
+    @abstractmethod
     def matches(self, labels: Labels) -> bool:
         """Tell whether something with these labels is selected."""
-        raise NotImplementedError
 
     def equalities(self) -> Iterator[tuple[str, str]]:
         """Yield (key, value) pairs without which nothing can match; used to index."""

@@ -439,3 +439,19 @@ def test_names_spread_over_rows_of_one_key_make_no_other_digest(tmp_path: Path) 
         found.append(learn(story.write(tmp_path / str(len(names)))))
     assert found[0].patterns == found[1].patterns
     assert found[0].input_digest == found[1].input_digest
+
+
+def test_the_engine_draws_no_progress_of_its_own(tmp_path: Path) -> None:
+    """Whatever is printed is the caller's to print, also where DuckDB takes the program for a person's session."""
+    story = Story()
+    story.workload("shop/deployment/web")
+    story.workload("shop/deployment/cart")
+    story.talk("shop/web-1", "shop/cart-1", 7070, at=[0])
+    place = story.write(tmp_path / "recording")
+    code = (
+        "import sys; from learner.engine import duck; from recorder.store import Recording\n"
+        "with duck(Recording.open(sys.argv[1])) as engine:\n"
+        "    print(engine.query(\"SELECT current_setting('enable_progress_bar') AS shown\"))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[{'shown': False}]\n"
