@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.measure import Line, NotPossibleError
 
-NAMES = ("pcap", "identity", "capture", "learn", "replay")
+NAMES = ("pcap", "identity", "capture", "learn", "replay", "oracle")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--large",
         action="store_true",
-        help="identity with 150,000 pods instead of 20,000, learn with 5 million rows instead of one",
+        help="identity with 150,000 pods instead of 20,000, learn with 5 million rows instead of one, oracle with ten times the cases",
     )
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.names) - set(NAMES))

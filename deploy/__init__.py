@@ -1,6 +1,19 @@
 """Judges policies against recorded traffic, proposes them, and takes them from audit to enforcement."""
 
+from deploy.connectivity import Connectivity, Difference, connectivity, diff
+from deploy.evaluate import Evaluation, evaluate
 from deploy.propose import Proposal, propose
 from deploy.replay import Replay, replay
 
-__all__ = ["Proposal", "Replay", "propose", "replay"]
+__all__ = [
+    "Connectivity",
+    "Difference",
+    "Evaluation",
+    "Proposal",
+    "Replay",
+    "connectivity",
+    "diff",
+    "evaluate",
+    "propose",
+    "replay",
+]

@@ -2,21 +2,21 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from operator import itemgetter
 from typing import Any
 
-from deploy.semantics.rules import ContainerPort
-from deploy.semantics.verdicts import Endpoint, Pairs
+from deploy.semantics.ends import ContainerPort, Endpoint, Pairs
 from learner.inventory import BETWEEN, Inventory
-from recorder.records import SECOND
-from recorder.store import Recording
+from recorder.errors import InputError
+from recorder.records import SECOND, Tables
 
 CARRIED = 60 * SECOND
 """How long an open interval still holds after the last event that was seen."""
 
 FOREVER = (1 << 62) - 1
+EVER = -FOREVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,34 @@ class Version:
     end: int | None
     body: dict[str, Any]
 
-    def held(self, first: int, last: int) -> bool:
-        """Tell whether this version held at any moment between two times, both included."""
-        return self.start <= last and (self.end is None or self.end > first)
+    @property
+    def stop(self) -> int:
+        """Return when it ceased to hold."""
+        return FOREVER if self.end is None else self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A pod as it was from `start` until `stop` (exclusive)."""
+
+    start: int
+    stop: int
+    endpoint: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What stands behind a Service and the port it serves there; `kind` as in the recording, `pod` when it is one."""
+    """What stood behind a Service from `start` until `stop`, and the port it serves; `kind` and `id` as in the recording."""
 
+    start: int
+    stop: int
     kind: str
-    pod: Pod | None
     address: str
+    id: str | None
     port: int
+
+
+_KINDS = ("Namespace", "Node", "Service", "EndpointSlice", "ServiceAccount")
 
 
 @dataclass(slots=True)
@@ -79,10 +94,12 @@ class Population:
     by_uid: dict[str, list[Pod]] = field(default_factory=dict)
     by_workload: dict[str, list[Pod]] = field(default_factory=dict)
     namespaces: dict[str, list[Version]] = field(default_factory=dict)
+    served: dict[str, tuple[tuple[str, str, int], ...]] = field(default_factory=dict)
+    _stretches: dict[tuple[str, str], list[tuple[int, int, Pairs, Pairs]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, recording: Recording) -> "Population":
-        """Read a recording's identities and inventory."""
+    def of(cls, recording: Tables) -> "Population":
+        """Read the identities and the inventory."""
         found = cls()
         inventory = Inventory.of(recording)
         for row in _rows(recording, "identities", ("start", "end", "observed_until"), "id"):
@@ -94,13 +111,14 @@ class Population:
             pods.sort(key=lambda pod: (pod.start, pod.id))
         versions: dict[tuple[str, str | None], list[Version]] = defaultdict(list)
         for row in _rows(recording, "inventory", ("start", "end"), "object"):
-            if row["kind"] in ("Namespace", "Node", "Service", "EndpointSlice") or _is_policy(row["kind"]):
+            if row["kind"] in _KINDS or _is_policy(row["kind"]):
                 body = json.loads(row["object"])
                 version = Version(row["kind"], row["namespace"], row["name"], row["start"], row["end"], body)
                 versions[row["kind"], row["namespace"]].append(version)
         found.versions = dict(versions)
         for version in versions.get(("Namespace", None), ()):
             found.namespaces.setdefault(version.name, []).append(version)
+        found.served = found._find_served()
         return found
 
     def addresses(self) -> Iterator[tuple[str, str, str, str, int, int]]:
@@ -115,22 +133,54 @@ class Population:
                     stop = FOREVER if version.end is None else version.end
                     yield entry["address"], "node", version.name, f"node/{version.name}", version.start, stop
 
-    def then(self, pod: Pod, ip: str, first: int, last: int) -> tuple[Endpoint, ...]:
-        """Return a pod as it was between two times: one end for each set of labels its namespace had."""
-        versions = self._namespaces(pod.namespace)
-        held = {_labels(one) for one in versions if one.held(first, last)} or {_labels(one) for one in versions[:1]}
-        return tuple(_endpoint(pod, ip, labels) for labels in sorted(held) or [()])
+    def then(self, pod: Pod, ip: str | None) -> tuple[Stretch, ...]:
+        """Return a pod as it was over time: a stretch for each set of labels of its namespace and service account."""
+        found: list[Stretch] = []
+        for start, stop, space, account in self._labels(pod):
+            endpoint = self._endpoint(pod, ip, space, account)
+            if found and found[-1].endpoint == endpoint:
+                found[-1] = replace(found[-1], stop=stop)
+            else:
+                found.append(Stretch(start, stop, endpoint))
+        return tuple(found)
 
-    def constant(self, pod: Pod) -> bool:
-        """Tell whether the labels of a pod's namespace were the same all along."""
-        return len({_labels(one) for one in self._namespaces(pod.namespace)}) <= 1
-
-    def now(self, pod: Pod, ip: str) -> Endpoint:
+    def now(self, pod: Pod, ip: str | None) -> Endpoint:
         """Return a pod as its workload is today: labels and ports of its own or its successor's latest version."""
         latest = self.successor(pod)
-        namespaces = self._namespaces(pod.namespace)
-        labels = _labels(namespaces[-1]) if namespaces else ()
-        return replace(_endpoint(pod, ip, labels), labels=latest.labels, ports=latest.ports)
+        _, _, space, account = self._labels(latest)[-1]
+        if latest is pod:
+            return self._endpoint(pod, ip, space, account)
+        endpoint = self._endpoint(pod, ip, space, account)
+        return replace(endpoint, labels=latest.labels, ports=latest.ports, service_account=latest.service_account)
+
+    def _labels(self, pod: Pod) -> list[tuple[int, int, Pairs, Pairs]]:
+        """Return (start, stop, labels of the namespace, labels of the service account) over all time, in order."""
+        key = (pod.namespace, pod.service_account or "default")
+        if key not in self._stretches:
+            spaces = self.namespaces.get(pod.namespace, [])
+            accounts = [one for one in self.versions.get(("ServiceAccount", key[0]), ()) if one.name == key[1]]
+            starts = sorted({one.start for versions in (spaces, accounts) for one in versions[1:]})
+            self._stretches[key] = [
+                (start, stop, _labels_at(spaces, start), _labels_at(accounts, start))
+                for start, stop in zip([EVER, *starts], [*starts, FOREVER], strict=True)
+            ]
+        return self._stretches[key]
+
+    def _endpoint(self, pod: Pod, ip: str | None, space: Pairs, account: Pairs) -> Endpoint:
+        return Endpoint(
+            kind="pod",
+            ip=ip,
+            name=pod.uid,
+            namespace=pod.namespace,
+            labels=pod.labels,
+            namespace_labels=space,
+            ports=pod.ports,
+            service_account=pod.service_account,
+            service_account_labels=account,
+            services=self.served.get(pod.uid, ()),
+            host_network=pod.host_network,
+            node=pod.node,
+        )
 
     def successor(self, pod: Pod) -> Pod:
         """Return a pod's latest label version while it lives, else that of its namesake or of its workload's last pod."""
@@ -141,35 +191,92 @@ class Population:
         namesakes = [one for one in family if one.name == pod.name and one.uid != pod.uid and one.start > own.start]
         return (namesakes or family)[-1]
 
-    def backends(self, service: str, port: int | None, protocol: str, first: int, last: int) -> tuple[Backend, ...]:
-        """Return what stood behind a Service's port between two times; empty when that is not known."""
-        namespace, _, name = service.partition("/")
-        names = {
-            entry.get("name") or ""
-            for version in self.versions.get(("Service", namespace), ())
-            if version.name == name and version.held(first, last)
-            for entry in version.body.get("spec", {}).get("ports") or ()
-            if port in (entry.get("port"), entry.get("nodePort")) and _same(entry, protocol)
-        }
-        found: dict[tuple[str, int], Backend] = {}
-        for version in self.versions.get(("EndpointSlice", namespace), ()):
-            labels = version.body.get("metadata", {}).get("labels") or {}
-            if labels.get("kubernetes.io/service-name") != name or not version.held(first, last):
-                continue
-            for entry in version.body.get("ports") or ():
-                if (entry.get("name") or "") in names and _same(entry, protocol) and entry.get("port"):
-                    for endpoint in version.body.get("endpoints") or ():
-                        for backend in self._behind(endpoint, int(entry["port"]), last):
-                            found[backend.address, backend.port] = backend
-        return tuple(found[key] for key in sorted(found))
+    def backends(self, service: str, port: int | None, protocol: str) -> tuple[Backend, ...]:
+        """Return what stood behind a Service's port over time; empty when that is not known."""
+        found: dict[Backend, None] = {}
+        for start, stop, entry, slices in self._slices(service, port, protocol):
+            for endpoint in slices.get("endpoints") or ():
+                for backend in self._behind(endpoint, int(entry["port"]), start, stop):
+                    found[backend] = None
+        return tuple(
+            sorted(found, key=lambda one: (one.start, one.stop, one.address, one.port, one.kind, one.id or ""))
+        )
 
-    def _behind(self, endpoint: dict[str, Any], port: int, at: int) -> Iterator[Backend]:
+    def _slices(
+        self, service: str, port: int | None, protocol: str
+    ) -> Iterator[tuple[int, int, dict[str, Any], dict[str, Any]]]:
+        """Yield (start, stop, port entry, EndpointSlice) of those that serve a Service's port."""
+        namespace, _, name = service.partition("/")
+        for version in self.versions.get(("Service", namespace), ()):
+            if version.name != name:
+                continue
+            names = {
+                entry.get("name") or ""
+                for entry in version.body.get("spec", {}).get("ports") or ()
+                if port in (entry.get("port"), entry.get("nodePort")) and _same(entry, protocol)
+            }
+            for other in self.versions.get(("EndpointSlice", namespace), ()):
+                start, stop = max(version.start, other.start), min(version.stop, other.stop)
+                if _service(other) == name and start < stop:
+                    for entry in other.body.get("ports") or ():
+                        if (entry.get("name") or "") in names and _same(entry, protocol) and entry.get("port"):
+                            yield start, stop, entry, other.body
+
+    def _behind(self, endpoint: dict[str, Any], port: int, start: int, stop: int) -> Iterator[Backend]:
         target = endpoint.get("targetRef") or {}
         known = self.by_uid.get(str(target.get("uid")), [])
-        versions = [pod for pod in known if pod.start <= at] or known
+        versions = [pod for pod in known if pod.start < stop] or known
         kind = "pod" if versions else "unresolved" if target.get("kind") == "Pod" else "external"
         for address in endpoint.get("addresses") or ():
-            yield Backend(kind, versions[-1] if versions else None, address, port)
+            yield Backend(start, stop, kind, address, versions[-1].id if versions else None, port)
+
+    @property
+    def known_services(self) -> frozenset[str]:
+        """Return the Services whose endpoints are known: all, when the inventory holds EndpointSlices at all."""
+        if not any(kind == "EndpointSlice" for kind, _ in self.versions):
+            return frozenset()
+        return frozenset(
+            f"{namespace}/{_service(version) if kind == 'EndpointSlice' else version.name}"
+            for (kind, namespace), versions in self.versions.items()
+            if kind in ("Service", "EndpointSlice")
+            for version in versions
+        )
+
+    def _find_served(self) -> dict[str, tuple[tuple[str, str, int], ...]]:
+        """Return which (Service, protocol, port) each pod (by uid) and each other address serves, at any time."""
+        found: dict[str, set[tuple[str, str, int]]] = defaultdict(set)
+        for (kind, namespace), versions in self.versions.items():
+            for version in versions if kind == "EndpointSlice" else ():
+                service = f"{namespace}/{_service(version)}"
+                ports = [
+                    (service, str(entry.get("protocol") or "TCP").lower(), int(entry["port"]))
+                    for entry in version.body.get("ports") or ()
+                    if entry.get("port")
+                ]
+                for endpoint in version.body.get("endpoints") or ():
+                    uid = str((endpoint.get("targetRef") or {}).get("uid") or "")
+                    for holder in [uid] if uid in self.by_uid else endpoint.get("addresses") or ():
+                        found[holder].update(ports)
+        return {holder: tuple(sorted(ports)) for holder, ports in found.items()}
+
+    def node_address(self, name: str) -> str | None:
+        """Return a node's address inside the cluster, None when it is not known; raises InputError for an unknown node."""
+        versions = [version for version in self.versions.get(("Node", None), ()) if version.name == name]
+        if not versions:
+            raise InputError(f"node {name!r} is not in the inventory")
+        addresses = versions[-1].body.get("status", {}).get("addresses", ())
+        return next((entry["address"] for entry in addresses if entry.get("type") == "InternalIP"), None)
+
+    def selector(self, service: str | None, address: str) -> Pairs | None:
+        """Return the selector of the Service whose cluster address this is, None when it is none's or has no such."""
+        namespace, _, name = (service or "").partition("/")
+        specs = [one.body.get("spec", {}) for one in self.versions.get(("Service", namespace), ()) if one.name == name]
+        held = [spec for spec in specs if spec.get("clusterIP") == address]
+        return tuple(sorted((held[-1].get("selector") or {}).items())) if held else None
+
+    def namespace_labels(self, name: str) -> Pairs:
+        """Return the latest labels of a namespace."""
+        return _labels_at(self.namespaces.get(name, []), FOREVER)
 
     def policies(self) -> list[tuple[str, dict[str, Any]]]:
         """Return (place, object) of every policy that was in the cluster at the end of the recording."""
@@ -185,38 +292,27 @@ class Population:
             if version.end is None
         ]
 
-    def _namespaces(self, name: str) -> list[Version]:
-        return self.namespaces.get(name, [])
-
 
 def _is_policy(kind: str) -> bool:
-    return kind.endswith(("NetworkPolicy", "NetworkSet"))
+    return kind.endswith(("NetworkPolicy", "NetworkSet")) or kind in ("Tier", "CiliumCIDRGroup", "HostEndpoint")
 
 
 def _same(entry: dict[str, Any], protocol: str) -> bool:
     return str(entry.get("protocol") or "TCP").lower() == protocol
 
 
-def _labels(namespace: Version) -> Pairs:
-    return tuple(sorted((namespace.body.get("metadata", {}).get("labels") or {}).items()))
+def _service(slices: Version) -> str:
+    labels = slices.body.get("metadata", {}).get("labels") or {}
+    return str(labels.get("kubernetes.io/service-name") or "")
 
 
-def _endpoint(pod: Pod, ip: str, namespace_labels: Pairs) -> Endpoint:
-    return Endpoint(
-        kind="pod",
-        ip=ip,
-        name=pod.uid,
-        namespace=pod.namespace,
-        labels=pod.labels,
-        namespace_labels=namespace_labels,
-        ports=pod.ports,
-        service_account=pod.service_account,
-        host_network=pod.host_network,
-        node=pod.node,
-    )
+def _labels_at(versions: Sequence[Version], time: int) -> Pairs:
+    """Return the labels of the version that held at a time; before the first, its own."""
+    held = [one for one in versions if one.start <= time] or list(versions[:1])
+    return tuple(sorted((held[-1].body.get("metadata", {}).get("labels") or {}).items())) if held else ()
 
 
-def _rows(recording: Recording, table: str, times: tuple[str, ...], tie: str) -> Iterator[dict[str, Any]]:
+def _rows(recording: Tables, table: str, times: tuple[str, ...], tie: str) -> Iterator[dict[str, Any]]:
     """Yield a table's rows with times as integers, ordered by start and then by what `tie` names."""
     data = recording.read(table)
     for name in times:

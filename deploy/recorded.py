@@ -3,17 +3,21 @@
 Which windows of a node are clean, and who held an address, is for the learner's SQL to say: one rule for both.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from deploy.population import Population
+from deploy.semantics.ends import Codes
+from deploy.semantics.selectors import Truth
+from deploy.semantics.traffic import Connection
 from learner.engine import COVERAGE, FLOWS, settings_table, statement
 from learner.evidence import Thresholds
 from recorder.errors import RecordingError
@@ -30,31 +34,49 @@ class End:
     id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """Two ends, protocol and port, with the halves that the recording proves and what it counted.
+_NONE: Codes = np.zeros(0, np.int64)
 
-    `egress_seen` and `ingress_seen` tell halves that a node saw itself from those a row of the other side stands for.
-    `translated`: only ever seen with its source rewritten on the way. `lively`: answered at least once, or known open.
-    Times are microseconds since the epoch.
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """The address of a Service, NodePort or load balancer that was dialled; `service` is `namespace/name` when known."""
+
+    service: str | None
+    ip: str
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edges:
+    """The distinct edges of a recording in columns, in the order of their ends.
+
+    `source` and `destination` (int64) number `ends`, `connection` (int64) numbers `connections`. `egress` and `ingress` are the
+    halves that the recording proves; `egress_seen` and `ingress_seen` tell halves that a node saw itself from those a row of
+    the other side stands for. `translated`: only ever seen with its source rewritten on the way. `lively`: answered at least
+    once, or known open (all bool). `answered` and `attempts` count connections, times are microseconds since the epoch
+    (int64). `dialled` gives, when it was asked for, the distinct addresses of Services dialled, and for edges that led
+    through one the columns (edge, number of the address; -1: the responder itself).
     """
 
-    source: End
-    destination: End
-    protocol: str
-    port: int | None
-    icmp_type: int | None
-    icmp_code: int | None
-    egress: bool
-    ingress: bool
-    egress_seen: bool
-    ingress_seen: bool
-    translated: bool
-    connections: int
-    attempts: int
-    lively: bool
-    first_seen: int
-    last_seen: int
+    ends: tuple[End, ...]
+    connections: tuple[Connection, ...]
+    source: Codes
+    destination: Codes
+    connection: Codes
+    egress: Truth
+    ingress: Truth
+    egress_seen: Truth
+    ingress_seen: Truth
+    translated: Truth
+    answered: Codes
+    attempts: Codes
+    lively: Truth
+    first_seen: Codes
+    last_seen: Codes
+    dialled: tuple[tuple[Dialled, ...], Codes, Codes] = ((), _NONE, _NONE)
+
+    def __len__(self) -> int:
+        return len(self.source)
 
 
 @contextmanager
@@ -66,8 +88,8 @@ def reading(recording: Recording) -> Iterator[None]:
         raise RecordingError(f"{recording.uri}: cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def edges(recording: Recording, population: Population) -> Iterator[Edge]:
-    """Yield the distinct edges of a recording, in the order of their ends."""
+def edges(recording: Recording, population: Population, *, dialled: bool = False) -> Edges:
+    """Return the distinct edges of a recording; `dialled` asks for what was dialled, too."""
     with duckdb.connect() as connection:
         # Progress bars belong to the command line.
         connection.execute("SET enable_progress_bar = false")
@@ -83,18 +105,50 @@ def edges(recording: Recording, population: Population) -> Iterator[Edge]:
         connection.execute(f"CREATE TEMP TABLE holders AS {statement('holders')}")
         connection.execute(f"CREATE TEMP VIEW identified AS {_own('identified')}")
         connection.execute(f"CREATE TEMP TABLE clean AS {statement('clean')}")
-        found = connection.execute(_own("recorded"))
-        while rows := found.fetchmany(10_000):
-            for row in rows:
-                yield _edge(row)
+        connection.execute(f"CREATE TEMP TABLE edges AS {_own('recorded')}")
+        for name in ("ends", "connections"):
+            connection.execute(f"CREATE TEMP TABLE {name} AS {_own(f'recorded_{name}')}")
+        ends = connection.execute("SELECT kind, ip, id FROM ends ORDER BY number").fetchall()
+        kinds = connection.execute(
+            "SELECT protocol, dst_port, icmp_type, icmp_code FROM connections ORDER BY number"
+        ).fetchall()
+        columns = connection.execute(_own("recorded_edges")).fetchnumpy()
+        ways, asked = _asked(connection) if dialled else ([], {})
+    columns["answered"] = columns.pop("connections")
+    return Edges(
+        ends=tuple(End(*row) for row in ends),
+        connections=tuple(Connection(*row) for row in kinds),
+        dialled=_dialled(columns, ways, asked),
+        **{name: np.asarray(column) for name, column in columns.items()},
+    )
+
+
+def _asked(connection: duckdb.DuckDBPyConnection) -> tuple[list[tuple[Any, ...]], Mapping[str, Codes]]:
+    connection.execute(f"CREATE TEMP TABLE asked AS {_own('recorded_dialled')}")
+    ways = connection.execute(
+        "SELECT DISTINCT ON (way) service, dialled_ip, dialled_port FROM asked WHERE way >= 0 ORDER BY way"
+    ).fetchall()
+    columns = "source, destination, connection, way"
+    return ways, connection.execute(f"SELECT {columns} FROM asked ORDER BY {columns}").fetchnumpy()  # noqa: S608 - names
+
+
+def _dialled(
+    columns: Mapping[str, Codes], ways: list[tuple[Any, ...]], asked: Mapping[str, Codes]
+) -> tuple[tuple[Dialled, ...], Codes, Codes]:
+    """Return what was dialled: the distinct addresses, and (edge, number of the address; -1: the responder) in columns."""
+    if not ways:
+        return (), _NONE, _NONE
+    names = ("source", "destination", "connection")
+    sizes = [int(columns[name].max()) + 1 for name in names]
+    edge, seen = (
+        (table["source"] * sizes[1] + table["destination"]) * sizes[2] + table["connection"]
+        for table in (columns, asked)
+    )
+    return tuple(Dialled(*one) for one in ways), np.searchsorted(edge, seen), np.asarray(asked["way"])
 
 
 def _own(name: str) -> str:
     return resources.files("deploy").joinpath(f"{name}.sql").read_text(encoding="utf-8")
-
-
-def _edge(row: tuple[Any, ...]) -> Edge:
-    return Edge(End(*row[0:3]), End(*row[3:6]), *row[6:])
 
 
 def _pods(population: Population) -> pa.Table:

@@ -115,4 +115,3 @@ SELECT
     MAX(last_seen) AS last_seen
 FROM sided
 GROUP BY ALL
-ORDER BY ALL

@@ -1,40 +1,50 @@
-"""Says what policies would have done to recorded traffic: which needed connections they would have blocked."""
+"""Says what policies would have done to recorded traffic: which needed connections they would have blocked, and why."""
 
-import ipaddress
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from deploy.population import Pod, Population
-from deploy.recorded import Edge, End, edges, reading
-from deploy.semantics import manifests
-from deploy.semantics.profiles import profile as profile_named
-from deploy.semantics.rules import Connection, Policy
-from deploy.semantics.verdicts import ALLOWED, DENIED, UNDETERMINED, Endpoint, Policies, Verdict
-from learner.patterns import Learned, Pattern
+import numpy as np
+import pyarrow as pa
+
+from deploy.cases import LABELS, SEVERITY, Cases, Halves
+from deploy.decisions import Decisions, Key, icmp_of
+from deploy.policies import PolicySource, engines_for, read_policies
+from deploy.population import Population
+from deploy.recorded import edges, reading
+from deploy.semantics import deciding
+from deploy.semantics.deciding import OUTCOMES, REASONS
+from deploy.semantics.ends import Codes, Endpoint, Ends, Lens
+from deploy.semantics.manifests import judge_objects
+from deploy.semantics.policyset import PolicySet
+from deploy.semantics.profiles import Profile
+from deploy.semantics.rules import DIRECTIONS
+from deploy.semantics.traffic import Connections
+from deploy.semantics.trail import nearest
+from deploy.semantics.verdicts import ALLOWED, DENIED, UNDETERMINED, Court
+from learner.patterns import Learned
 from recorder.errors import InputError
 from recorder.records import SECOND
 from recorder.store import Recording
 
 SCHEMA_VERSION = 1
 EXPECTED = "expected"
-OUTCOMES = (ALLOWED, DENIED, EXPECTED, UNDETERMINED)
+COUNTED = (ALLOWED, DENIED, EXPECTED, UNDETERMINED)
 FAIL_ON = ("denied", "undetermined", "never")
-
-_WORST_FIRST = (DENIED, UNDETERMINED, EXPECTED, ALLOWED)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One half of an edge between workloads that is not simply allowed.
 
-    `half` is `egress` or `ingress`; `by` the object and rule that decide, or the first object that isolates; `labels` tells
-    under which labels: those of `then`, those of `now`, or `both`; `decision` and `reasons` are what was learned about it.
-    `connections` counts answered ones; times are microseconds since the epoch.
+    `half` is `egress` or `ingress`; `by` the object and rule that decide, or the first object that isolates; `reason` is the
+    verdict's code (see `Verdict`); `labels` tells under which labels: those of `then`, those of `now`, or `both`; `decision`
+    and `reasons` are what was learned about it. `nearest` is the rule that only its peer or only its traffic keeps from
+    allowing, `misses` which of the two. `engines` are each engine's outcomes where several were asked and differ.
+    `connections` counts answered ones; times are microseconds since the epoch. `file` and `line` are where what decides is
+    written; None when nothing does, or when it comes from the recording.
     """
 
     source: str
@@ -52,22 +62,59 @@ class Finding:
     attempts: int
     first_seen: int
     last_seen: int
+    nearest: str | None = None
+    misses: str | None = None
+    engines: tuple[tuple[str, str], ...] = ()
+    file: str | None = None
+    line: int | None = None
 
     def json(self) -> dict[str, Any]:
         """Return it as it stands in the JSON."""
         found: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("source", "destination", "protocol", "port", "half", "by", "reason", "labels", "decision")
+            for name in (
+                *("source", "destination", "protocol", "port", "half", "by", "file", "line", "reason", "labels"),
+                "decision",
+            )
         }
         if self.icmp is not None:
             found["icmp"] = self.icmp
+        if self.nearest is not None:
+            found |= {"nearest": self.nearest, "misses": self.misses}
+        if self.engines:
+            found["engines"] = dict(self.engines)
         return found | {
             "reasons": list(self.reasons),
             "connections": self.connections,
             "attempts": self.attempts,
-            "first_seen": _rfc3339(self.first_seen),
-            "last_seen": _rfc3339(self.last_seen),
+            "first_seen": rfc3339(self.first_seen),
+            "last_seen": rfc3339(self.last_seen),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An edge between workloads that fares differently than under the policies compared with; `by` as in `Finding`."""
+
+    source: str
+    destination: str
+    protocol: str
+    port: int | None
+    icmp: str | None
+    half: str
+    before: str
+    after: str
+    before_by: str | None
+    after_by: str | None
+    connections: int
+    attempts: int
+
+    def json(self) -> dict[str, Any]:
+        """Return it as it stands in the JSON."""
+        found = {name: getattr(self, name) for name in self.__slots__}
+        if self.icmp is None:
+            del found["icmp"]
+        return found
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,11 +126,25 @@ class Isolated:
     by: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Unjudged:
+    """A part of a policy that does not count in the verdicts: an engine skips the object, or a rule holds more than L4."""
+
+    object: str
+    rule: str | None
+    what: str
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The verdict on a recording; plain data, rendered by the command line and the pull request."""
+    """The verdict on a recording; plain data, rendered by the command line and the pull request.
+
+    `borrowed` are halves that pass only because of another policy that is already there; `changes` what fares differently
+    than under the policies compared with (those given with `against`, or those already there), None when nothing was compared.
+    """
 
     profile: str
+    engines: tuple[str, ...]
     policies: int
     edges: Mapping[str, int]
     connections: Mapping[str, int]
@@ -91,6 +152,9 @@ class Replay:
     expected: tuple[Finding, ...]
     undetermined: tuple[Finding, ...]
     isolated: tuple[Isolated, ...]
+    borrowed: tuple[Finding, ...] = ()
+    changes: tuple[Change, ...] | None = None
+    unjudged: tuple[Unjudged, ...] = ()
     fail_on: str = "denied"
 
     @property
@@ -102,346 +166,377 @@ class Replay:
 
     def json(self) -> dict[str, Any]:
         """Return what `replay -o json` prints."""
-        return {
+        found: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "profile": self.profile,
+            "engines": list(self.engines),
             "policies": self.policies,
             "summary": {"edges": dict(self.edges), "connections": dict(self.connections)},
-            "denied": [finding.json() for finding in self.denied],
-            "expected": [finding.json() for finding in self.expected],
-            "undetermined": [finding.json() for finding in self.undetermined],
+            **{
+                name: [finding.json() for finding in getattr(self, name)]
+                for name in ("denied", "expected", "undetermined", "borrowed")
+            },
             "isolated": [
                 {"workload": one.workload, "directions": list(one.directions), "by": list(one.by)}
                 for one in self.isolated
             ],
+            "unjudged": [{"object": one.object, "rule": one.rule, "what": one.what} for one in self.unjudged],
         }
+        if self.changes is not None:
+            found["changes"] = [change.json() for change in self.changes]
+        return found
 
 
 def replay(
     recording: Recording | str | os.PathLike[str],
-    policies: Iterable[str | os.PathLike[str] | Policy],
+    policies: PolicySource,
     *,
     profile: str = "strict",
     existing: bool = False,
+    against: PolicySource | None = None,
     learned: Learned | str | os.PathLike[str] | None = None,
+    staged: str = "enforced",
     fail_on: str = "denied",
 ) -> Replay:
     """Judge every recorded half under the policies, with labels as of then and as of now.
 
     `policies` are files, folders, `-`, or policies already read. `existing` adds the recording's own policies as they stood
-    at its end; one that is given replaces its namesake. With `learned`, denied edges that were rejected or queued are
-    expected; never-answered ones always are, unless accepted.
+    at its end; one that is given replaces its namesake, a staged deletion removes it. `against` is another set, judged over
+    the same traffic to tell what changes. `staged` tells whether staged kinds act as `enforced` or are `ignored`. With
+    `learned`, denied edges that were rejected or queued are expected; never-answered ones always are, unless accepted.
 
     Raises InputError (with all broken rules) or RecordingError.
     """
     if fail_on not in FAIL_ON:
         raise InputError(f"--fail-on {fail_on!r} is none of {', '.join(FAIL_ON)}")
-    engine = profile_named(profile)
     opened = recording if isinstance(recording, Recording) else Recording.open(recording)
-    given = _read(policies)
+    raw = read_policies(policies)
+    given = raw.enforced(staged)
+    other = None if against is None else read_policies(against).enforced(staged)
     with reading(opened):
         population = Population.of(opened)
-    if existing:
-        own = {policy.title: policy for policy in manifests.judge_objects(population.policies())}
-        given = tuple((own | {policy.title: policy for policy in given}).values())
+    present = judge_objects(population.policies()).enforced("ignored") if existing else PolicySet()
+    after = present.merged(raw if staged == "enforced" else given) if existing else given
+    before = present if existing else None
+    if other is not None:
+        before = present.merged(other)
+    sets = [one for one in (after, given, before) if one is not None]
+    engines = engines_for(profile, sets)
     book = learned if isinstance(learned, Learned) or learned is None else Learned.read(learned)
-    court = _Court(Policies(given, engine), population)
     with reading(opened):
-        for edge in edges(opened, population):
-            court.hear(edge)
-    return court.close(engine.name, Decisions.of(book), fail_on)
+        found = edges(opened, population, dialled=any(one.before_dnat for one in engines))
+    cases = Cases(found, population, Lens.of(sets))
+    hearing = _Hearing(cases, engines, Decisions.of(book))
+    return hearing.close(profile, after, given if existing else None, before, fail_on)
 
 
-def _read(policies: Iterable[str | os.PathLike[str] | Policy]) -> tuple[Policy, ...]:
-    listed = [policies] if isinstance(policies, str | Path) else list(policies)
-    paths = [one for one in listed if not isinstance(one, Policy)]
-    return (*(one for one in listed if isinstance(one, Policy)), *manifests.read(paths))
+class _Hearing:
+    """Adds up, by edge between workloads, what becomes of recorded edges under one policy set or another."""
 
+    def __init__(self, cases: Cases, engines: Sequence[Profile], decisions: Decisions) -> None:
+        self.cases = cases
+        self.engines = tuple(engines)
+        self.decisions = decisions
+        self.keys, self.tally = _tallies(cases)
+        self.lively = np.zeros(len(self.keys), np.bool_)
+        np.logical_or.at(self.lively, self.tally, cases.edges.lively)
+        self.told = [decisions.about(key) for key in self.keys]
 
-Key = tuple[str, str, str, int | None, str | None]
-"""Source, destination, protocol, port and ICMP type/code: an edge between workloads."""
+    def court(self, policies: PolicySet) -> Court:
+        """Return a court for a policy set."""
+        cases = self.cases
+        return Court(policies, self.engines, cases.ends, cases.connections, cases.known_services)
 
+    def judged(self, court: Court) -> dict[str, Halves]:
+        """Return what becomes of each half of every edge; a half that was not recorded is allowed."""
+        return {direction: self.cases.halves(court, direction) for direction in DIRECTIONS}
 
-@dataclass(slots=True)
-class _Tally:
-    """What is known of one edge between workloads; `pairs` holds (outcome, connections) of its pairs of pods."""
-
-    lively: bool = False
-    outcome: str = ALLOWED
-    pairs: list[tuple[str, int]] = field(default_factory=list)
-    halves: dict[tuple[str, str | None, str, str], "_Half"] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Half:
-    """Pairs of pods whose half met the same end for the same reason."""
-
-    outcome: str
-    one_sided: bool = True
-    connections: int = 0
-    attempts: int = 0
-    first_seen: int = 1 << 62
-    last_seen: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Party:
-    """One end, named and as it was then (several when labels of its namespace changed meanwhile) and is now."""
-
-    name: str
-    then: tuple[Endpoint, ...]
-    now: Endpoint
-
-
-class _Court:
-    """Takes edges one by one; holds the tally."""
-
-    def __init__(self, policies: Policies, population: Population) -> None:
-        self.policies = policies
-        self.population = population
-        self.tallies: dict[Key, _Tally] = defaultdict(_Tally)
-        self.heard: set[str] = set()
-        self._parties: dict[tuple[End, int, int], _Party] = {}
-
-    def hear(self, edge: Edge) -> None:
-        """Judge an edge's halves and add it to the tally of its workloads."""
-        source = self._party(edge.source, edge)
-        targets = self._targets(edge)
-        name, port = self._named(edge, targets)
-        icmp = _icmp(edge)
-        tally = self.tallies[source.name, name, edge.protocol, port, icmp]
-        tally.lively |= edge.lively
-        self.heard |= {source.name, name}
-        outcome = ALLOWED
-        for half, recorded, seen in (
-            ("egress", edge.egress, edge.egress_seen),
-            ("ingress", edge.ingress, edge.ingress_seen),
-        ):
-            if not recorded:
-                continue
-            result, labels, verdict = self._half(half, edge, source, targets)
-            if result != ALLOWED:
-                entry = tally.halves.setdefault((half, verdict.by, labels, verdict.reason), _Half(result))
-                entry.one_sided &= not seen
-                entry.connections += edge.connections
-                entry.attempts += edge.attempts
-                entry.first_seen = min(entry.first_seen, edge.first_seen)
-                entry.last_seen = max(entry.last_seen, edge.last_seen)
-            outcome = min(outcome, result, key=_WORST_FIRST.index)
-        tally.outcome = min(tally.outcome, outcome, key=_WORST_FIRST.index)
-        tally.pairs.append((outcome, edge.connections))
-
-    def _half(
-        self, half: str, edge: Edge, source: _Party, targets: list[tuple[_Party, int | None]]
-    ) -> tuple[str, str, Verdict]:
-        """Return the outcome of a half, the labels it holds under, and a verdict that shows why."""
-        then, now = [], []
-        for target, port in targets:
-            connection = Connection(edge.protocol, port, edge.icmp_type, edge.icmp_code)
-            then += [self._judge(half, one, other, connection, edge) for one in source.then for other in target.then]
-            now.append(self._judge(half, source.now, target.now, connection, edge))
-        verdicts = {"then": _settled(then, len(targets)), "now": _settled(now, len(targets))}
-        worst = min((verdict.outcome for verdict in verdicts.values()), key=_WORST_FIRST.index)
-        under = [labels for labels, verdict in verdicts.items() if verdict.outcome == worst]
-        return worst, "both" if len(under) == 2 else under[0], verdicts[under[0]]
-
-    def _judge(self, half: str, source: Endpoint, target: Endpoint, connection: Connection, edge: Edge) -> Verdict:
-        if half == "ingress" and edge.translated:
-            source = replace(source, translated=True)
-        return self.policies.judge(half, source, target, connection)
-
-    def _party(self, end: End, edge: Edge) -> _Party:
-        pod = self.population.pods.get(end.id or "") if end.kind == "pod" else None
-        timeless = pod is None or self.population.constant(pod)
-        key = (end, 0, 0) if timeless else (end, edge.first_seen, edge.last_seen)
-        if key not in self._parties:
-            self._parties[key] = self._introduced(end, pod, edge.first_seen, edge.last_seen)
-        return self._parties[key]
-
-    def _introduced(self, end: End, pod: Pod | None, first: int, last: int) -> _Party:
-        if pod is not None:
-            return _Party(
-                pod.workload, self.population.then(pod, end.ip, first, last), self.population.now(pod, end.ip)
-            )
-        endpoint = {
-            "node": Endpoint("node", ip=end.ip, name=end.id or ""),
-            "apiserver": Endpoint("external", ip=end.ip),
-            "external": Endpoint("external", ip=end.ip),
-            "multicast": Endpoint("external", ip=end.ip),
-        }.get(end.kind, Endpoint("unknown", ip=None if end.kind == "service" else end.ip))
-        return _Party(_name(end), (endpoint,), endpoint)
-
-    def _targets(self, edge: Edge) -> list[tuple[_Party, int | None]]:
-        """Return the responder, or what stood behind the Service when only that was seen."""
-        if edge.destination.kind != "service":
-            return [(self._party(edge.destination, edge), edge.port)]
-        backends = self.population.backends(
-            edge.destination.id or "", edge.port, edge.protocol, edge.first_seen, edge.last_seen
-        )
-        ends = [End(backend.kind, backend.address, backend.pod.id if backend.pod else None) for backend in backends]
-        found = [(self._party(end, edge), backend.port) for end, backend in zip(ends, backends, strict=True)]
-        return list(found) or [(self._party(edge.destination, edge), None)]
-
-    def _named(self, edge: Edge, targets: list[tuple[_Party, int | None]]) -> tuple[str, int | None]:
-        """Return the destination's name and port; a Service with one workload behind it is that workload."""
-        names = {(target.name, port) for target, port in targets}
-        if edge.destination.kind != "service":
-            return targets[0][0].name, edge.port
-        if len(names) == 1 and targets[0][1] is not None:
-            return next(iter(names))
-        return _name(edge.destination), edge.port
-
-    def close(self, profile: str, decisions: "Decisions", fail_on: str) -> Replay:
-        """Return the verdict on everything heard."""
-        edge_counts, connection_counts = dict.fromkeys(OUTCOMES, 0), dict.fromkeys(OUTCOMES, 0)
+    def close(
+        self, profile: str, after: PolicySet, alone: PolicySet | None, before: PolicySet | None, fail_on: str
+    ) -> Replay:
+        """Return the verdict on everything."""
+        court = self.court(after)
+        halves = self.judged(court)
+        edge_counts, connection_counts = self._counts(halves)
         lists: dict[str, list[Finding]] = {DENIED: [], EXPECTED: [], UNDETERMINED: []}
-        for key in sorted(self.tallies, key=_order):
-            tally = self.tallies[key]
-            decision, reasons = decisions.about(key)
-            excused = decision in ("queue", "reject") or (decision is None and not tally.lively)
-            if decision is None and not tally.lively:
-                reasons = ("never-answered",)
-            instead = EXPECTED if excused else DENIED
-            edge_counts[instead if tally.outcome == DENIED else tally.outcome] += 1
-            for outcome, count in tally.pairs:
-                connection_counts[instead if outcome == DENIED else outcome] += count
-            for (half, by, labels, reason), entry in sorted(tally.halves.items(), key=lambda item: str(item[0])):
-                into = instead if entry.outcome == DENIED else entry.outcome
-                sided = ("one-sided",) if entry.one_sided else ()
-                lists[into].append(
-                    Finding(
-                        *key,
-                        half=half,
-                        by=by,
-                        reason=reason,
-                        labels=labels,
-                        decision=decision,
-                        reasons=tuple(sorted({*reasons, *sided})),
-                        connections=entry.connections,
-                        attempts=entry.attempts,
-                        first_seen=entry.first_seen,
-                        last_seen=entry.last_seen,
-                    )
-                )
+        wanted = {direction: halves[direction].outcome != deciding.ALLOWED for direction in DIRECTIONS}
+        for outcome, finding in self._findings(court, halves, wanted):
+            lists[self._instead(finding, outcome)].append(finding)
+        borrowed: list[Finding] = []
+        if alone is not None:
+            lone = self.judged(self.court(alone))
+            passes = {
+                one: (halves[one].outcome == deciding.ALLOWED) & (lone[one].outcome == deciding.DENIED)
+                for one in DIRECTIONS
+            }
+            borrowed = [finding for _, finding in self._findings(court, halves, passes)]
         return Replay(
             profile=profile,
-            policies=len(self.policies.policies),
+            engines=tuple(one.name for one in self.engines),
+            policies=len(after.policies),
             edges=edge_counts,
             connections=connection_counts,
             denied=tuple(lists[DENIED]),
             expected=tuple(lists[EXPECTED]),
             undetermined=tuple(lists[UNDETERMINED]),
-            isolated=tuple(self._isolated()),
+            isolated=tuple(self._isolated(court)),
+            borrowed=tuple(borrowed),
+            changes=None if before is None else tuple(self._changes(court, halves, before)),
+            unjudged=tuple(sorted(_unjudged(court))),
             fail_on=fail_on,
         )
 
-    def _isolated(self) -> list[Isolated]:
-        """Return living workloads that are isolated though nothing was recorded of them."""
+    def _instead(self, finding: Finding, outcome: str) -> str:
+        """Return the list that a finding belongs to."""
+        return (
+            EXPECTED
+            if outcome == DENIED and self._excused(finding.decision, "never-answered" in finding.reasons)
+            else outcome
+        )
+
+    @staticmethod
+    def _excused(decision: str | None, silent: bool) -> bool:
+        return decision in ("queue", "reject") or (decision is None and silent)
+
+    def _counts(self, halves: Mapping[str, Halves]) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many edges between workloads, and how many answered connections, met which outcome."""
+        found = self.cases.edges
+        worst = np.zeros(len(found), np.int64)
+        for direction in DIRECTIONS:
+            recorded = getattr(found, direction)
+            worst = np.maximum(worst, np.where(recorded, SEVERITY[halves[direction].outcome], 0))
+        by_tally = np.zeros(len(self.keys), np.int64)
+        np.maximum.at(by_tally, self.tally, worst)
+        excused = np.array(
+            [self._excused(decision, not lively) for (decision, _), lively in zip(self.told, self.lively, strict=True)]
+            or [False],
+            np.bool_,
+        )
+        names = np.array([ALLOWED, UNDETERMINED, DENIED, EXPECTED], object)
+        rows = (
+            (by_tally, excused[: len(self.keys)], np.ones(len(self.keys), np.int64)),
+            (worst, excused[self.tally], found.answered),
+        )
+        counts = []
+        for severity, expected, amount in rows:
+            kind = names[np.where((severity == 2) & expected, 3, severity)]
+            counts.append({name: int(amount[kind == name].sum()) for name in COUNTED})
+        return counts[0], counts[1]
+
+    def _groups(
+        self, court: Court, halves: Mapping[str, Halves], wanted: Mapping[str, Codes]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what belongs together of the wanted halves: one edge between workloads, one reason, one decider."""
+        found = self.cases.edges
+        for direction in DIRECTIONS:
+            half = halves[direction]
+            rows = np.flatnonzero(getattr(found, direction) & wanted[direction])
+            case = half.case[rows]
+            judged = half.judged.take(case)
+            reason = np.where(half.split[rows], len(REASONS), judged.reason)
+            table = pa.table(
+                {
+                    "tally": self.tally[rows],
+                    "outcome": half.outcome[rows],
+                    "labels": half.labels[rows],
+                    "reason": reason,
+                    "engine": judged.engine,
+                    "policy": judged.policy,
+                    "step": judged.step,
+                    "case": case,
+                    "connections": found.answered[rows],
+                    "attempts": found.attempts[rows],
+                    "first_seen": found.first_seen[rows],
+                    "last_seen": found.last_seen[rows],
+                    "seen": getattr(found, f"{direction}_seen")[rows],
+                }
+            )
+            keys = ["tally", "outcome", "labels", "reason", "engine", "policy", "step"]
+            sums = table.group_by(keys).aggregate(
+                [
+                    *((name, "sum") for name in ("connections", "attempts")),
+                    *((name, "min") for name in ("case", "first_seen")),
+                    *(("last_seen", "max"), ("seen", "any")),
+                ]
+            )
+            for row in sums.to_pylist():
+                object_, rule = court.named(direction, row["engine"], row["policy"], row["step"])
+                yield row | {"half": direction, "object": object_, "rule": rule}
+
+    def _findings(
+        self, court: Court, halves: Mapping[str, Halves], wanted: Mapping[str, Codes]
+    ) -> Iterator[tuple[str, Finding]]:
+        """Yield (outcome, finding) of the wanted halves, in the order of their names."""
         found = []
-        for workload, pods in sorted(self.population.by_workload.items()):
-            if workload in self.heard or all(pod.end is not None for pod in pods) or pods[-1].host_network:
-                continue
-            now = self.population.now(pods[-1], pods[-1].ips[0] if pods[-1].ips else "")
-            by = {direction: self.policies.selecting(now, direction) for direction in ("ingress", "egress")}
-            directions = tuple(direction for direction, selected in by.items() if selected)
-            if directions:
-                titles = sorted({policy.title for selected in by.values() for policy in selected})
-                found.append(Isolated(workload, directions, tuple(titles)))
-        return found
+        for row in self._groups(court, halves, wanted):
+            decision, reasons = self.told[row["tally"]]
+            if decision is None and not self.lively[row["tally"]]:
+                reasons = ("never-answered",)
+            sided = () if row["seen_any"] else ("one-sided",)
+            half, case = row["half"], row["case_min"]
+            near = self._nearest(court, half, case) if row["reason"] == REASONS.index("isolation") else None
+            verdict = court.verdict(half, halves[half].judged, case)
+            differ = len({outcome for _, outcome in verdict.engines}) > 1
+            file, line = _written(court, half, row["engine"], row["policy"], row["step"])
+            source, destination, protocol, port, icmp = self.keys[row["tally"]]
+            finding = Finding(
+                source=source,
+                destination=destination,
+                protocol=protocol,
+                port=port,
+                icmp=icmp,
+                half=half,
+                by=_by(row["object"], row["rule"]),
+                reason="service-backends" if row["reason"] == len(REASONS) else REASONS[row["reason"]],
+                labels=LABELS[row["labels"]],
+                decision=decision,
+                reasons=tuple(sorted({*reasons, *sided})),
+                connections=row["connections_sum"],
+                attempts=row["attempts_sum"],
+                first_seen=row["first_seen_min"],
+                last_seen=row["last_seen_max"],
+                nearest=near[0] if near else None,
+                misses=near[1] if near else None,
+                engines=verdict.engines if differ else (),
+                file=file,
+                line=line,
+            )
+            found.append((OUTCOMES[row["outcome"]], finding))
+        yield from sorted(found, key=lambda one: _order(one[1]))
+
+    def _nearest(self, court: Court, half: str, case: int) -> tuple[str, str | None] | None:
+        cases = self.cases
+        step = nearest(
+            court.engines[0].rules, half, int(cases.left[case]), int(cases.right[case]), int(cases.connection[case])
+        )
+        return (f"{step.policy} {step.where}", step.misses) if step else None
+
+    def _changes(self, court: Court, halves: Mapping[str, Halves], before: PolicySet) -> Iterator[Change]:
+        """Yield the halves that fare differently, by edge between workloads."""
+        old = self.court(before)
+        earlier = self.judged(old)
+        wanted = {one: halves[one].outcome != earlier[one].outcome for one in DIRECTIONS}
+        found: list[Change] = []
+        edges_ = self.cases.edges
+        for direction in DIRECTIONS:
+            rows = np.flatnonzero(getattr(edges_, direction) & wanted[direction])
+            columns: dict[str, Any] = {"tally": self.tally[rows]}
+            for when, half in (("before", earlier[direction]), ("after", halves[direction])):
+                judged = half.judged.take(half.case[rows])
+                columns |= {f"{when}_{name}": getattr(judged, name) for name in ("engine", "policy", "step")}
+                columns[when] = half.outcome[rows]
+            keys = list(columns)
+            columns |= {"connections": edges_.answered[rows], "attempts": edges_.attempts[rows]}
+            sums = pa.table(columns).group_by(keys).aggregate([("connections", "sum"), ("attempts", "sum")])
+            found += [self._change(direction, old, court, row) for row in sums.to_pylist()]
+        yield from sorted(found, key=lambda one: (*_key_order(_key(one)), one.half, str(one)))
+
+    def _change(self, direction: str, old: Court, new: Court, row: Mapping[str, Any]) -> Change:
+        source, destination, protocol, port, icmp = self.keys[row["tally"]]
+        by = {
+            when: court.named(direction, row[f"{when}_engine"], row[f"{when}_policy"], row[f"{when}_step"])
+            for when, court in (("before", old), ("after", new))
+        }
+        return Change(
+            source=source,
+            destination=destination,
+            protocol=protocol,
+            port=port,
+            icmp=icmp,
+            half=direction,
+            before=OUTCOMES[row["before"]],
+            after=OUTCOMES[row["after"]],
+            before_by=_by(*by["before"]),
+            after_by=_by(*by["after"]),
+            connections=row["connections_sum"],
+            attempts=row["attempts_sum"],
+        )
+
+    def _isolated(self, court: Court) -> Iterator[Isolated]:
+        """Yield living workloads that are isolated though nothing was recorded of them."""
+        cases, population = self.cases, self.cases.parties.population
+        heard = {name for key in self.keys for name in key[:2]}
+        silent = {
+            workload: population.now(pods[-1], pods[-1].ips[0] if pods[-1].ips else None)
+            for workload, pods in sorted(population.by_workload.items())
+            if workload not in heard and any(pod.end is None for pod in pods) and not pods[-1].host_network
+        }
+        yield from isolated(court.policies, self.engines, silent, cases.ends.lens)
 
 
-class Decisions:
-    """What was decided about patterns, found by an edge's names; generalised prefixes and port ranges included."""
-
-    def __init__(self, patterns: Iterable[Pattern]) -> None:
-        self._exact: dict[Key, Pattern] = {}
-        self._wide: dict[tuple[str, str], list[Pattern]] = defaultdict(list)
-        for pattern in patterns:
-            self._exact[pattern.source, pattern.destination, pattern.protocol, pattern.port, _icmp(pattern)] = pattern
-            if pattern.end_port is not None or "external" in (pattern.source_kind, pattern.destination_kind):
-                pod_side = pattern.destination if pattern.source_kind == "external" else pattern.source
-                self._wide[pod_side, pattern.protocol].append(pattern)
-
-    @classmethod
-    def of(cls, learned: Learned | None) -> "Decisions":
-        """Return the decisions of a learned model, or none."""
-        return cls(learned.patterns if learned else ())
-
-    def about(self, key: Key) -> tuple[str | None, tuple[str, ...]]:
-        """Return (decision, reasons) of the narrowest pattern that an edge falls under; None when there is none."""
-        found = self._exact.get(key) or self._widest(key)
-        return (found.decision, tuple(found.reasons)) if found else (None, ())
-
-    def _widest(self, key: Key) -> Pattern | None:
-        source, destination, protocol, port, icmp = key
-        candidates = [
-            pattern
-            for pattern in (*self._wide.get((source, protocol), ()), *self._wide.get((destination, protocol), ()))
-            if _within(source, pattern.source)
-            and _within(destination, pattern.destination)
-            and _in_range(port, pattern.port, pattern.end_port)
-            and icmp == _icmp(pattern)
-        ]
-        return max(candidates, key=lambda one: (_length(one.source) + _length(one.destination), one.id), default=None)
+def _written(court: Court, half: str, engine_: int, policy: int, step: int) -> tuple[str | None, int | None]:
+    """Return the file and line of what decides; what comes from the recording has none."""
+    if policy < 0 or not court.policies.policies[policy].line:
+        return None, None
+    one = court.policies.policies[policy]
+    return one.file, court.engines[engine_].rules.rule(half, step)[1].line if step >= 0 else one.line
 
 
-def _settled(verdicts: list[Verdict], targets: int) -> Verdict:
-    """Return the worst of what may have happened; backends that disagree leave it open which one was meant."""
-    worst = min(verdicts, key=lambda one: _WORST_FIRST.index(one.outcome))
-    if targets > 1 and len({verdict.outcome for verdict in verdicts}) > 1:
-        return replace(worst, outcome=UNDETERMINED, reason="service-backends")
-    return worst
+def isolated(
+    policies: PolicySet, engines: Sequence[Profile], workloads: Mapping[str, Endpoint], lens: Lens
+) -> Iterator[Isolated]:
+    """Yield which of these workloads (by name, each with one of its pods) the policies isolate."""
+    ends = Ends(list(workloads.values()), lens)
+    court = Court(policies, engines, ends, Connections([]))
+    for number, workload in enumerate(workloads):
+        by = {
+            one: [policy for policy in court.selecting(one, int(ends.far[number])) if one in policy.isolates]
+            for one in ("ingress", "egress")
+        }
+        directions = tuple(direction for direction, selected in by.items() if selected)
+        if directions:
+            titles = sorted({policy.title for selected in by.values() for policy in selected})
+            yield Isolated(workload, directions, tuple(titles))
 
 
-def _icmp(one: Edge | Pattern) -> str | None:
-    return None if one.icmp_type is None else f"{one.icmp_type}/{one.icmp_code or 0}"
+def _tallies(cases: Cases) -> tuple[list[Key], Codes]:
+    """Return the edges between workloads, in order, and which of them each recorded edge belongs to."""
+    found = cases.edges
+    numbers = {name: number for number, name in enumerate(sorted(set(cases.names)))}
+    named = np.array([numbers[name] for name in cases.names] or [0], np.int64)
+    kinds = cases.connections.all
+    size = max(1, len(kinds))
+    packed = (named[found.source] * len(numbers) + named[cases.target]) * size + cases.target_connection
+    distinct, tally = np.unique(packed, return_inverse=True)
+    names = list(numbers)
+    keys: list[Key] = []
+    for one in distinct.tolist():
+        pair, kind = divmod(one, size)
+        source, target = divmod(pair, len(numbers))
+        connection = kinds[kind]
+        keys.append((names[source], names[target], connection.protocol, connection.port, icmp_of(connection)))
+    return keys, tally
 
 
-def _name(end: End) -> str:
-    """Return the contract's name of an end that is no known pod."""
-    if end.kind == "node":
-        return f"node/{end.id or end.ip}"
-    if end.kind == "apiserver":
-        return "apiserver"
-    if end.kind == "service" and end.id:
-        namespace, _, name = end.id.partition("/")
-        return f"{namespace}/service/{name}"
-    if end.kind in ("external", "multicast"):
-        return str(ipaddress.ip_network(end.ip, strict=False))
-    return f"{'ambiguous' if end.kind in ('ambiguous', 'overflow') else 'unresolved'}/{end.ip}"
+def _unjudged(court: Court) -> Iterator[Unjudged]:
+    """Yield what does not count: objects that an engine skips whole, and parts of rules beyond L4."""
+    for one in court.engines:
+        for policy in one.skipped():
+            features = ", ".join(sorted(policy.features() & one.profile.skips))
+            yield Unjudged(policy.title, None, f"{one.profile.name} skips it: {features}")
+    for policy in court.policies.policies:
+        for rule in (*policy.rules("ingress"), *policy.rules("egress")):
+            for part in rule.unjudged:
+                yield Unjudged(policy.title, rule.where, part)
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError:
-        return None
+def _by(title: str | None, rule: str | None) -> str | None:
+    return " ".join(part for part in (title, rule) if part) or None
 
 
-def _within(name: str, pattern: str) -> bool:
-    if name == pattern:
-        return True
-    inner, outer = _network(name), _network(pattern)
-    if inner is None or outer is None or inner.version != outer.version:
-        return False
-    return outer.network_address <= inner.network_address and inner.broadcast_address <= outer.broadcast_address  # type: ignore[operator]
+def _key(one: Finding | Change) -> Key:
+    return one.source, one.destination, one.protocol, one.port, one.icmp
 
 
-def _length(name: str) -> int:
-    network = _network(name)
-    return network.prefixlen if network else 0
-
-
-def _in_range(port: int | None, first: int | None, last: int | None) -> bool:
-    if port is None or first is None:
-        return port == first
-    return first <= port <= (last if last is not None else first)
-
-
-def _order(key: Key) -> tuple[str, str, str, int, str]:
+def _key_order(key: Key) -> tuple[str, str, str, int, str]:
     source, destination, protocol, port, icmp = key
     return source, destination, protocol, -1 if port is None else port, icmp or ""
 
 
-def _rfc3339(time: int) -> str:
+def _order(one: Finding) -> tuple[Any, ...]:
+    return *_key_order(_key(one)), one.half, one.by or "", one.labels, one.reason
+
+
+def rfc3339(time: int) -> str:
+    """Return microseconds since the epoch as the JSON has them."""
     return f"{datetime.fromtimestamp(time // SECOND, UTC):%Y-%m-%dT%H:%M:%S}.{time % SECOND:06d}Z"

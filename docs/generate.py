@@ -1,6 +1,7 @@
 """Makes the reference pages and the README's real output from the program; `--check` fails when they are stale.
 
-recording.md and learned.md come from the contracts' dataclasses, commands.md from the command line itself, and the blocks
+recording.md and learned.md come from the contracts' dataclasses, commands.md from the command line itself, engines.md from the
+judge's profiles, and the blocks
 between `<!-- output: COMMAND -->` and `<!-- end -->` of the README from running that command.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 import click
 
+from deploy.semantics import profiles
 from learner.patterns import SCHEMA_VERSION as PATTERNS_VERSION
 from learner.patterns import Pattern
 from podfence.__main__ import cli
@@ -71,6 +73,40 @@ def commands() -> str:
     return "".join(parts).rstrip() + "\n"
 
 
+def engines() -> str:
+    """Return the reference of the engine profiles."""
+    parts = [
+        "# Engines\n\n",
+        _MADE,
+        "What differs between the engines that enforce policy, as the judge knows it: one file an engine in ",
+        "`deploy/semantics/profiles/`, one answer a question, each with its source. *Unknown* is an answer, too: where it ",
+        "matters the verdict is undetermined. `--profile strict` asks every portable engine that enforces all the policies ",
+        "given; `--profile npm,calico` asks those two. A half is allowed when every engine asked allows it, denied when ",
+        "every one denies it; where they differ it is undetermined and the verdict says which engine does what. Fields are ",
+        "explained in `deploy/semantics/profiles/__init__.py`.\n",
+    ]
+    for name in profiles.names()[1:]:
+        one = profiles.profile(name)
+        portable = "asked by `strict`" if one.portable else "asked only when named"
+        parts.append(f"\n## `{name}`\n\n{one.title}; {portable}.\n\n| question | answer | source |\n|---|---|---|\n")
+        for field, source in one.sources:
+            told = source.replace("|", "\\|")
+            parts.append(f"| {field.replace('_', ' ')} | {_answer(getattr(one, field))} | {told} |\n")
+    return "".join(parts)
+
+
+def _answer(value: Any) -> str:
+    if value is None:
+        return "*unknown*"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, frozenset | tuple):
+        if value == tuple(range(256)):
+            return "all"
+        return ", ".join(str(one) for one in sorted(value)) or "none"
+    return str(value)
+
+
 def readme() -> str:
     """Return the README with its output blocks made anew."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -86,6 +122,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "recording.md": recording,
     DOCS / "learned.md": learned,
     DOCS / "commands.md": commands,
+    DOCS / "engines.md": engines,
     ROOT / "README.md": readme,
 }
 

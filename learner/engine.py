@@ -36,7 +36,7 @@ SELECT
     epoch_us(first_seen) AS first_seen,
     epoch_us(last_seen) AS last_seen,
     node, reporter, src_ip, src_kind, src_id, dst_ip, dst_kind, dst_id, protocol,
-    dst_port, icmp_type, icmp_code, service, snat_ip, backend,
+    dst_port, icmp_type, icmp_code, dialled_ip, dialled_port, service, snat_ip, backend,
     CAST(COALESCE(attempts, 0) AS BIGINT) AS attempts,
     CAST(COALESCE(answered, 0) AS BIGINT) AS answered,
     CAST(COALESCE(refused, 0) AS BIGINT) AS refused,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from recorder.records import SECOND
+from recorder.records import SECOND, Tables
 from recorder.store import Recording
 
 CARRIED = 60 * SECOND
@@ -84,7 +84,7 @@ class Inventory:
     versions: tuple[Version, ...]
 
     @classmethod
-    def of(cls, recording: Recording) -> "Inventory":
+    def of(cls, recording: Tables) -> "Inventory":
         """Read the inventory of a recording; equal rows count once."""
         table = recording.read("inventory")
         times = [table[name].cast(pa.int64()).to_pylist() for name in ("start", "end")]

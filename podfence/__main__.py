@@ -7,13 +7,18 @@ import traceback
 
 import click
 
+from podfence.connectivity import connectivity
 from podfence.demo import demo
+from podfence.diff import diff
+from podfence.evaluate import evaluate
+from podfence.explain import explain
 from podfence.generate import generate
 from podfence.import_ import import_
 from podfence.learn import learn
 from podfence.propose import propose
 from podfence.record import record
 from podfence.replay import replay
+from podfence.schema import schema
 from recorder.errors import PodfenceError
 
 _EPILOG = """\b
@@ -34,7 +39,8 @@ def cli(*, debug: bool) -> None:
     del debug
 
 
-for verb in (demo, record, import_, learn, generate, replay, propose):
+_VERBS = (*(demo, record, import_, learn, generate, replay, connectivity, evaluate, diff, explain, propose, schema),)
+for verb in _VERBS:
     cli.add_command(verb)
 
 
@@ -47,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run the program and return its exit code; an error is one line on stderr."""
+    """Run the program and return its exit code; an error is one line on stderr, policies have one for each broken rule."""
     try:
         code = cli.main(args=arguments, prog_name=_name(), standalone_mode=False)
         sys.stdout.flush()
@@ -56,31 +62,42 @@ def run(arguments: list[str]) -> int:
         return 2
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else _name()
-        return _failed(f"{error.format_message().rstrip('.')}; see `{command} --help`", arguments)
+        return _failed(f"{error.format_message().rstrip('.')}; see `{command} --help`", arguments=arguments)
     except (click.Abort, KeyboardInterrupt):
         click.echo("podfence: interrupted", err=True)
         return 130
     except PodfenceError as error:
-        return _failed(str(error), arguments)
+        return _failed(*_lines(str(error)), arguments=arguments)
     except SystemExit:  # click's own answer when nobody reads its help to the end
         return 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _failed(f"{error.filename or 'operating system'}: {error.strerror or error}", arguments)
+        return _failed(f"{error.filename or 'operating system'}: {error.strerror or error}", arguments=arguments)
     except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows where it came from
-        return _failed(
-            f"internal error: {type(error).__name__}: {error}; --debug shows where, please report it", arguments
-        )
+        message = f"internal error: {type(error).__name__}: {error}; --debug shows where, please report it"
+        return _failed(message, arguments=arguments)
     return code if isinstance(code, int) else 0
 
 
-def _failed(message: str, arguments: list[str]) -> int:
+def _failed(*messages: str, arguments: list[str]) -> int:
     if "--debug" in arguments:
         traceback.print_exc()
-    click.echo(f"podfence: {' '.join(message.split())}", err=True)
+    for message in messages:
+        click.echo(f"podfence: {' '.join(message.split())}", err=True)
     return 2
+
+
+def _lines(message: str) -> list[str]:
+    """Return what an error tells, a line each: most tell one thing; indented lines go on with the one before."""
+    found: list[str] = []
+    for line in message.splitlines():
+        if found and (not line.strip() or line[0].isspace()):
+            found[-1] += f" {line}"
+        else:
+            found.append(line)
+    return found or [message]
 
 
 def _name() -> str:

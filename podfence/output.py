@@ -52,6 +52,24 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         put("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+Section = tuple[Sequence[str], Iterable[Sequence[object]]]
+"""Heads and rows of a table."""
+
+
+def tables(*sections: Section) -> None:
+    """Print tables apart by an empty line, without columns that hold nothing; one without rows is left out."""
+    first = True
+    for heads, rows in sections:
+        lines = [["-" if cell in (None, "") else cell for cell in row] for row in rows]
+        if not lines:
+            continue
+        if not first:
+            put()
+        first = False
+        kept = [number for number, column in enumerate(zip(*lines, strict=True)) if any(cell != "-" for cell in column)]
+        table([heads[number] for number in kept], ([line[number] for number in kept] for line in lines))
+
+
 class Progress:
     """One line that is rewritten on a terminal, and silence elsewhere."""
 
@@ -86,6 +104,8 @@ def plural(count: int, noun: str) -> str:
     """Return a count with its noun, in the plural unless it is one."""
     if count == 1:
         return f"1 {noun}"
+    if noun.endswith("f"):
+        return f"{count:,} {noun[:-1]}ves"
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{count:,} {noun[:-1]}ies"
     return f"{count:,} {noun}{'es' if noun.endswith(('ch', 's', 'x')) else 's'}"

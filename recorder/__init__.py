@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recorder.agent import record
     from recorder.imports import import_pcap
+    from recorder.snapshots import Snapshot, snapshot
 
-__all__ = ["import_pcap", "record"]
+__all__ = ["Snapshot", "import_pcap", "record", "snapshot"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from recorder.imports import import_pcap  # noqa: PLC0415
 
         return import_pcap
+    if name in ("Snapshot", "snapshot"):
+        from recorder import snapshots  # noqa: PLC0415
+
+        return getattr(snapshots, name)
     raise AttributeError(name)

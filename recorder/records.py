@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -187,6 +187,13 @@ class Coverage:
     ambiguous: Annotated[int, Column(COUNT, "answered connections with an end that two pods held")]
     watch_lag_seconds: Annotated[float | None, Column(pa.float64(), "how far behind identities were; null: unknown")]
     gap: Annotated[bool, Column(pa.bool_(), "the recorder did not run, or lost what it had")]
+
+
+class Tables(Protocol):
+    """Where tables come from: a recording, or a snapshot of a cluster."""
+
+    def read(self, table: str) -> pa.Table:
+        """Return a whole table with the contract's schema."""
 
 
 Row = Flow | Identity | InventoryObject | Coverage

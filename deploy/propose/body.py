@@ -1,37 +1,33 @@
 """The text of a pull request: verdict, what changes, replay, evidence, risks, way back; fitted to the forge's limit."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from deploy.propose.changes import Changes
 from deploy.propose.markdown import code, table
-from deploy.replay import Finding, Replay
+from deploy.replay import Replay
+from deploy.reports.markdown import cut, fitted, replay_lines, verdict
 from learner.patterns import STABLE
-
-_STEPS = (10_000, 1000, 300, 100, 30, 10, 3, 0)
-"""Rows a table may have, from most to least, until the text fits."""
 
 
 def write_body(found: Changes, files: Mapping[str, bytes], replay: Replay | None, *, limit: int) -> str:
     """Return Markdown of at most `limit` characters; what had to be left out is said where it is missing."""
     evidence = _evidence(files)
-    text = ""
-    for most in _STEPS:
+
+    def write(most: int) -> list[str]:
         sections = [
             _verdict(found, replay),
             _changes(found, most),
-            _replay(replay, most),
+            [] if replay is None else replay_lines(replay, most),
             _accepted(evidence, most),
             _left_out(evidence, most),
             _risks(evidence, replay, most),
             _way_back(),
         ]
-        text = "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
-        if len(text) <= limit:
-            return text
-    ending = "\n\n(cut off: the text is longer than the forge takes)\n"
-    return text[: limit - len(ending)] + ending
+        return ["\n\n".join("\n".join(lines) for lines in sections if lines)]
+
+    return fitted(write, limit)
 
 
 def _evidence(files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -48,33 +44,13 @@ def _verdict(found: Changes, replay: Replay | None) -> list[str]:
     lines = [f"Policy files: {counts}."]
     if replay is None:
         return ["**Not replayed.** No recording was given, so nothing is known about what this blocks.", "", *lines]
-    edges, connections = replay.edges, replay.connections
-    total = sum(edges.values())
-    if replay.denied:
-        verdict = (
-            f"**Would block {edges['denied']} of {total} recorded edges** ({connections['denied']} answered connections) "
-            "that nothing marks as unwanted."
-        )
-    elif replay.undetermined:
-        verdict = f"**Blocks nothing known to be needed**; {edges['undetermined']} of {total} recorded edges cannot be judged."
-    else:
-        verdict = f"**Blocks nothing known to be needed**: {edges['allowed']} of {total} recorded edges are allowed."
-    if edges["expected"]:
-        verdict += f" {edges['expected']} are blocked as expected (rejected, queued or never answered)."
-    return [verdict, "", *lines]
-
-
-def _cut(rows: Sequence[Any], most: int) -> tuple[Sequence[Any], list[str]]:
-    """Return the rows that fit and, when some do not, a line that says so."""
-    if len(rows) <= most:
-        return rows, []
-    return rows[:most], ["", f"… {len(rows) - most} more rows left out here to keep the text short."]
+    return [verdict(replay), "", *lines]
 
 
 def _changes(found: Changes, most: int) -> list[str]:
     if not found.files:
         return []
-    rows, note = _cut(found.files, most)
+    rows, note = cut(found.files, most)
     cells = (
         (
             change.what,
@@ -85,50 +61,6 @@ def _changes(found: Changes, most: int) -> list[str]:
         for change in rows
     )
     return ["## What changes", "", *table(("", "File", "Objects", "Rules"), cells), *note]
-
-
-def _replay(replay: Replay | None, most: int) -> list[str]:
-    if replay is None:
-        return []
-    outcomes = ("allowed", "denied", "expected", "undetermined")
-    lines = [
-        "## Replay of recorded traffic",
-        "",
-        f"Judged as {code(replay.profile)} with {replay.policies} policies, under the labels of then and of now.",
-        "",
-        *table(
-            ("", *outcomes),
-            (
-                ("edges", *(str(replay.edges[outcome]) for outcome in outcomes)),
-                ("answered connections", *(str(replay.connections[outcome]) for outcome in outcomes)),
-            ),
-        ),
-    ]
-    titles = {"denied": "Would be denied", "undetermined": "Cannot be judged", "expected": "Denied as expected"}
-    for name, title in titles.items():
-        findings: Sequence[Finding] = getattr(replay, name)
-        if findings:
-            rows, note = _cut(findings, most)
-            lines += ["", f"### {title}", "", *table(_HEADS, (_finding(one) for one in rows)), *note]
-    return lines
-
-
-_HEADS = ("Source", "Destination", "Port", "Half", "By", "Labels", "Why", "Answered")
-
-
-def _finding(one: Finding) -> tuple[str, ...]:
-    port = f"{one.protocol}/{one.icmp or one.port}" if one.icmp or one.port is not None else one.protocol
-    why = [one.reason, *([one.decision] if one.decision else []), *one.reasons]
-    return (
-        code(one.source),
-        code(one.destination),
-        code(port),
-        one.half,
-        code(one.by) if one.by else "",
-        one.labels,
-        code(", ".join(why)),
-        str(one.connections),
-    )
 
 
 def _patterns(evidence: Mapping[str, Any], decision: str) -> list[dict[str, Any]]:
@@ -184,7 +116,7 @@ def _left_out(evidence: Mapping[str, Any], most: int) -> list[str]:
     for decision, title in (("queue", "Queued: not allowed until somebody decides"), ("reject", "Rejected")):
         patterns = _patterns(evidence, decision)
         if patterns:
-            rows, note = _cut(patterns, most)
+            rows, note = cut(patterns, most)
             lines += ["", f"### {title}", "", *table(_PATTERN_HEADS, (_pattern(entry) for entry in rows)), *note]
     return ["## What is not allowed though it was seen", *lines] if lines else []
 
@@ -214,7 +146,7 @@ def _risks(evidence: Mapping[str, Any], replay: Replay | None, most: int) -> lis
         ("Isolated without a single recorded connection", silent),
         ("Not yet converged", young),
     ):
-        rows, _ = _cut(names, min(most, 20))
+        rows, _ = cut(names, min(most, 20))
         more = f" and {len(names) - len(rows)} more" if len(names) > len(rows) else ""
         if names:
             lines.append(f"- {title}: {', '.join(rows)}{more}.")

@@ -1,191 +1,185 @@
-"""Reads NetworkPolicy of projectcalico.org/v3 in the default tier; a field it does not judge is refused by name.
+"""Reads Calico's policies of all kinds, and names the readers of the other kinds of its API.
 
-Sources: projectcalico/calico api/pkg/apis/projectcalico/v3/networkpolicy.go and globalnetworkpolicy.go (types),
-felix/calc/policy_sorter.go (order), app-policy/checker (evaluation).
+Fields and defaults: projectcalico/calico api/pkg/apis/projectcalico/v3 (networkpolicy.go, globalnetworkpolicy.go, staged*.go) and
+api/pkg/defaults/networkpolicy.go. Which pods a policy governs: libcalico-go/lib/backend/syncersv1/updateprocessors
+(networkpolicyprocessor.go, globalnetworkpolicyprocessor.go). Order: felix/calc/policy_sorter.go.
 """
 
 import math
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from deploy.semantics import calico_sets, kubernetes
+from deploy.semantics.calico_metadata import STORED_VERSION, name_of
+from deploy.semantics.calico_peers import selector
+from deploy.semantics.calico_rules import rules
+from deploy.semantics.calico_selectors import ACCOUNT_PREFIX, NAMESPACE, NAMESPACE_PREFIX, SERVICE_ACCOUNT, prefixed
 from deploy.semantics.fields import Field
-from deploy.semantics.kubernetes import cidr, number
-from deploy.semantics.rules import PORT_PROTOCOLS, Entity, Net, Policy, PortMatch, Rule
-from deploy.semantics.selectors import Selector, SelectorError, calico_selector
+from deploy.semantics.rules import Object, Pods, Policy
+from deploy.semantics.selectors import ALL, Has, both
 
-API_VERSIONS = ("projectcalico.org/v3", "crd.projectcalico.org/v1")
+API_VERSIONS = ("projectcalico.org/v3", STORED_VERSION)
 
-_NUMBERS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
-_NAMES = ("TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite")
-_REFUSED_KEYS = ("pcns.", "pcsa.")
-_PORT_RANGE = re.compile(r"(\d{1,5}):(\d{1,5})")
-_PORT_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
+CLUSTER_SCOPED = frozenset(
+    {
+        *("GlobalNetworkPolicy", "StagedGlobalNetworkPolicy"),
+        *("Tier", "GlobalNetworkSet", "HostEndpoint", "Profile"),
+    }
+)
+
+HARMLESS = frozenset(
+    {
+        *("IPPool", "IPReservation", "IPAMConfiguration", "IPAMConfig", "IPAMBlock", "IPAMHandle", "BlockAffinity"),
+        *("BGPConfiguration", "BGPPeer", "BGPFilter", "ClusterInformation", "FelixConfiguration"),
+        *("KubeControllersConfiguration", "CalicoNodeStatus", "Node", "WorkloadEndpoint"),
+    }
+)
+"""Kinds that say nothing about which pods may talk (api/pkg/apis/projectcalico/v3/register.go, libcalico-go/config/crd)."""
+
+_FIELDS = ("selector", "serviceAccountSelector", "types", "order", "tier", "ingress", "egress", "performanceHints")
+_GLOBAL_FIELDS = ("namespaceSelector", "doNotTrack", "preDNAT", "applyOnForward")
+_HOST_FIELDS = ("doNotTrack", "preDNAT", "applyOnForward")
+_STAGED_ACTIONS = ("Set", "Delete", "Learn", "Ignore")
+_KEPT_WHEN_DELETING = ("stagedAction", "tier", "types")
+_HINT = "AssumeNeededOnEveryNode"
+_LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
+_NAME = re.compile(rf"(?:{_LABEL}\.)?{_LABEL}")
+_CONVERTED_NAME = re.compile(rf"(?:knp|ossg)\.default\.{_LABEL}(?:\.{_LABEL})*")
+_LONGEST_NAME = 253
 
 
-def network_policy(root: Field, namespace: str, name: str) -> Policy:
-    """Return a Calico NetworkPolicy; what breaks a rule, or is not judged, is noted on the fields."""
-    spec = root["spec"]
+class _StagedSpec(Field):
+    """A spec of Kubernetes' that may also hold the staged action."""
+
+    __slots__ = ()
+
+    def only(self, *known: str, refused: tuple[str, ...] = ()) -> None:
+        """Note every other key that is not known."""
+        super().only(*known, "stagedAction", refused=refused)
+
+
+class _StagedObject(Field):
+    """An object with such a spec."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Field:
+        found = super().__getitem__(key)
+        return _StagedSpec(found.value, found.step, found.line, found.report, self) if key == "spec" else found
+
+
+def network_policy(root: Field, namespace: str | None, name: str) -> Policy:
+    """Return a NetworkPolicy, or with no namespace a GlobalNetworkPolicy; staged kinds likewise.
+
+    What breaks a rule, or is not judged, is noted on the fields.
+    """
+    spec, kind = root["spec"], str(root["kind"].value)
+    name = name_of(root, name)
+    staged = _staged(root)
     if spec.mapping():
-        spec.only(
-            *("selector", "types", "order", "tier", "ingress", "egress", "performanceHints"),
-            refused=("serviceAccountSelector", "stagedAction", "doNotTrack", "preDNAT", "applyOnForward"),
-        )
-    tier = spec["tier"].text()
-    if tier not in (None, "", "default"):
-        spec["tier"].fail(f"podfence judges the default tier only, not {tier!r}")
-    ingress, egress = _rules(spec["ingress"], namespace), _rules(spec["egress"], namespace)
+        spec.only(*_FIELDS, *(_GLOBAL_FIELDS if namespace is None else ()), *(("stagedAction",) if staged else ()))
+    _check_name(root["metadata"]["name"], namespace, name)
+    _check_hints(spec["performanceHints"])
+    for key in _HOST_FIELDS if namespace is None else ():
+        _refuse(spec[key])
+    tier = spec["tier"].text() or "default"
+    calico_sets.tier_name(spec["tier"], tier)
+    ingress, egress = rules(spec["ingress"], namespace), rules(spec["egress"], namespace)
+    directions = _directions(spec["types"], ingress=bool(ingress), egress=bool(egress))
     return Policy(
-        kind="NetworkPolicy",
+        dialect="calico",
+        kind=kind,
         namespace=namespace,
         name=name,
         file=root.report.file,
         line=root.line,
-        engine="calico",
-        directions=_directions(spec["types"], ingress, egress),
-        selector=_selector(spec["selector"]) or calico_selector(""),
-        order=_order(spec["order"]),
+        subjects=_subjects(spec, namespace),
+        directions=directions,
+        isolates=directions,
+        tier=tier,
+        order=calico_sets.order(spec["order"], math.inf),
         ingress=ingress,
         egress=egress,
+        staged=staged,
     )
 
 
-def _directions(types: Field, ingress: tuple[Rule, ...], egress: tuple[Rule, ...]) -> frozenset[str]:
-    """Return the isolated directions; absent types mean those with rules, and ingress when there are none."""
-    found = {kind.lower() for item in types.items() if (kind := item.choice(("Ingress", "Egress")))}
+def staged_kubernetes_policy(root: Field, namespace: str | None, name: str) -> Policy:
+    """Return a StagedKubernetesNetworkPolicy: what the NetworkPolicy of Kubernetes that it would become says."""
+    whole = _StagedObject(root.value, root.step, root.line, root.report, root.parent)
+    policy = kubernetes.network_policy(whole, namespace, name)
+    return replace(policy, kind="StagedKubernetesNetworkPolicy", staged=_staged(root))
+
+
+READERS: Mapping[str, Callable[[Field, str | None, str], Object | None]] = {
+    "NetworkPolicy": network_policy,
+    "GlobalNetworkPolicy": network_policy,
+    "StagedNetworkPolicy": network_policy,
+    "StagedGlobalNetworkPolicy": network_policy,
+    "StagedKubernetesNetworkPolicy": staged_kubernetes_policy,
+    "Tier": calico_sets.tier,
+    "NetworkSet": calico_sets.network_set,
+    "GlobalNetworkSet": calico_sets.network_set,
+    "HostEndpoint": calico_sets.host_endpoint,
+    "Profile": calico_sets.profile,
+}
+"""Reads an object of each kind, given its namespace (None for a cluster-scoped kind) and name; None where it says nothing."""
+
+
+def _staged(root: Field) -> str | None:
+    """Return the staged action of a staged kind, `set` when it names none; None for a kind that is enforced."""
+    if not str(root["kind"].value).startswith("Staged"):
+        return None
+    spec = root["spec"]
+    action = (spec["stagedAction"].choice(_STAGED_ACTIONS) or "Set").lower()
+    if action == "delete" and spec.mapping():
+        for key in spec.keys():  # noqa: SIM118 - not a mapping
+            if key not in _KEPT_WHEN_DELETING and spec[key].value:
+                spec[key].fail("a policy that stages a deletion holds nothing but its tier")
+    return action
+
+
+def _subjects(spec: Field, namespace: str | None) -> Pods:
+    """Return the pods that a policy governs: those of its namespace, or of all that namespaceSelector means."""
+    own = selector(spec["selector"]) or ALL
+    accounts = selector(spec["serviceAccountSelector"])
+    if namespace is not None:
+        chosen = ALL if accounts is None else prefixed(accounts, ACCOUNT_PREFIX)
+        return Pods(both(own, chosen), namespace=namespace, scheme="calico")
+    spaces = selector(spec["namespaceSelector"])
+    parts = [own]
+    parts += [] if spaces is None else [prefixed(spaces, NAMESPACE_PREFIX, Has(NAMESPACE))]
+    parts += [] if accounts is None else [prefixed(accounts, ACCOUNT_PREFIX, Has(SERVICE_ACCOUNT))]
+    return Pods(both(*parts), scheme="calico")
+
+
+def _directions(types: Field, *, ingress: bool, egress: bool) -> frozenset[str]:
+    """Return the governed directions; absent types mean those with rules, and ingress when there are none."""
+    found = [kind.lower() for item in types.items() if (kind := item.choice(("Ingress", "Egress")))]
+    if len(set(found)) < len(found):
+        types.fail("names a direction twice")
     if not types.value:
-        found = ({"ingress"} if ingress or not egress else set()) | ({"egress"} if egress else set())
+        found = (["ingress"] if ingress or not egress else []) + (["egress"] if egress else [])
     return frozenset(found)
 
 
-def _order(field: Field) -> float:
-    if field.absent:
-        return math.inf
-    if isinstance(field.value, int | float) and not isinstance(field.value, bool):
-        return float(field.value)
-    field.fail("expected a number")
-    return math.inf
+def _refuse(field: Field) -> None:
+    """Note a switch of host endpoints that is on: what it changes is not judged."""
+    if field.value is True:
+        field.fail("podfence does not judge this field")
+    elif field.value is not None and field.value is not False:
+        field.fail("expected true or false")
 
 
-def _rules(field: Field, namespace: str) -> tuple[Rule, ...]:
-    return tuple(_rule(item, namespace) for item in field.items() if item.mapping())
+def _check_name(field: Field, namespace: str | None, name: str) -> None:
+    """Note a name that Calico's API does not take (libcalico-go/lib/validator/v3/validator.go)."""
+    converted = namespace is not None and _CONVERTED_NAME.fullmatch(name)
+    if len(name) > _LONGEST_NAME or not (_NAME.fullmatch(name) or converted):
+        field.fail(f"{name!r} is no name of a policy: lower-case letters, digits and -, with one dot at most")
 
 
-def _rule(item: Field, namespace: str) -> Rule:
-    item.only(
-        *("action", "protocol", "ipVersion", "icmp", "source", "destination", "metadata"),
-        refused=("notProtocol", "notICMP", "http"),
-    )
-    if item["action"].absent:
-        item.fail("`action` is missing")
-    action = item["action"].choice(("Allow", "Deny", "Log", "Pass")) or "Allow"
-    protocol = _protocol(item["protocol"])
-    version = item["ipVersion"].integer()
-    if version not in (None, 4, 6):
-        item["ipVersion"].fail(f"{version} is neither 4 nor 6")
-    icmp = item["icmp"]
-    if icmp.mapping():
-        icmp.only("type", "code")
-    if not icmp.absent and protocol not in ("icmp", "icmpv6"):
-        icmp.fail("needs protocol ICMP or ICMPv6")
-    source = item["source"]
-    return Rule(
-        where=item.path.removeprefix("spec."),
-        line=item.line,
-        action=action.lower(),
-        source=_entity(source, namespace),
-        destination=_entity(item["destination"], namespace),
-        ports=_ports(item["destination"]["ports"], protocol),
-        not_ports=_ports(item["destination"]["notPorts"], protocol),
-        protocol=protocol,
-        version=version,
-        icmp_type=_icmp(icmp["type"]),
-        icmp_code=_icmp(icmp["code"]),
-        source_ports=bool(_ports(source["ports"], protocol) or _ports(source["notPorts"], protocol)),
-    )
-
-
-def _icmp(field: Field) -> int | None:
-    found = field.integer()
-    if found is not None and not 0 <= found <= 255:
-        field.fail(f"{found} is outside 0-255")
-    return found
-
-
-def _protocol(field: Field) -> str | None:
-    if field.absent:
-        return None
-    if isinstance(field.value, int) and not isinstance(field.value, bool):
-        if not 1 <= field.value <= 255:
-            field.fail(f"{field.value} is outside 1-255")
-        return _NUMBERS.get(field.value, str(field.value))
-    name = field.text()
-    if name is None:
-        return None
-    if name.isdigit() and 1 <= int(name) <= 255:
-        return _NUMBERS.get(int(name), str(int(name)))
-    found = field.choice(_NAMES)
-    return "136" if found == "UDPLite" else found.lower() if found else None
-
-
-def _entity(field: Field, namespace: str) -> tuple[Entity, ...]:
-    if field.absent or not field.mapping():
-        return ()
-    field.only(
-        *("nets", "notNets", "selector", "notSelector", "namespaceSelector", "ports", "notPorts"),
-        refused=("serviceAccounts", "services"),
-    )
-    pods, absent = _selector(field["selector"]), _selector(field["notSelector"])
-    namespaces = _selector(field["namespaceSelector"])
-    entity = Entity(
-        # Any selector without namespaceSelector stays inside the policy's namespace; nets alone do not.
-        namespace=namespace if namespaces is None and (pods is not None or absent is not None) else None,
-        namespaces=namespaces,
-        pods=pods,
-        not_pods=absent,
-        nets=_nets(field["nets"]),
-        not_nets=_nets(field["notNets"]),
-    )
-    asks = (entity.namespace, pods, absent, namespaces)
-    return (entity,) if entity.nets or entity.not_nets or any(one is not None for one in asks) else ()
-
-
-def _selector(field: Field) -> Selector | None:
-    """Return a selector, None when absent or empty."""
-    text = field.text()
-    if not text:
-        return None
-    try:
-        found = calico_selector(text)
-    except SelectorError as error:
-        field.fail(f"selector {text!r}: {error}")
-        return None
-    for key in found.keys():  # noqa: SIM118 - not a mapping
-        if key.startswith(_REFUSED_KEYS):
-            field.fail(f"podfence does not judge the label {key!r}")
-    return found
-
-
-def _nets(field: Field) -> tuple[Net, ...]:
-    return tuple(Net(whole) for item in field.items() if (whole := cidr(item, bare=True)) is not None)
-
-
-def _ports(field: Field, protocol: str | None) -> tuple[PortMatch, ...]:
-    if field.value and protocol not in PORT_PROTOCOLS:
-        field.fail("ports need protocol TCP, UDP or SCTP")
-    return tuple(_port(item) for item in field.items())
-
-
-def _port(item: Field) -> PortMatch:
-    if not isinstance(item.value, str):
-        first = number(item)
-        return PortMatch(None, first or 0, first or 0)
-    bounds = _PORT_RANGE.fullmatch(item.value)
-    if bounds or item.value.isdigit():
-        low, high = (int(bounds[1]), int(bounds[2])) if bounds else (int(item.value), int(item.value))
-        if high < low:
-            item.fail(f"{high} is less than {low}")
-        if not (0 <= low <= 65535 and high <= 65535):
-            item.fail(f"{item.value} is outside 0-65535")
-        return PortMatch(None, low, high)
-    if not _PORT_NAME.fullmatch(item.value):
-        item.fail(f"{item.value!r} is no port")
-    return PortMatch(None, name=item.value)
+def _check_hints(field: Field) -> None:
+    hints = [item.choice((_HINT,)) for item in field.items()]
+    if len(hints) > 1:
+        field.fail("names a hint twice")

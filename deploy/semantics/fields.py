@@ -1,15 +1,20 @@
 """Walks an object field by field and remembers every rule it breaks, so that all of them are told at once."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.semantics.documents import Series, Table
+from deploy.semantics.values import Series, Table
+
+SHOWN = 100
+"""How many broken rules are told one by one."""
+_KEPT = 1_000
+_LONGEST = 300
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """A rule that an object breaks, and where."""
+    """A rule that an object breaks, and where; line 0 is the file as a whole."""
 
     file: str
     line: int
@@ -17,34 +22,79 @@ class Problem:
     rule: str
 
     def __str__(self) -> str:
-        subject = f"{self.object}: " if self.object else ""
-        return f"{self.file}:{self.line}: {subject}{self.rule}"
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {f'{self.object}: ' if self.object else ''}{self.rule}"
+
+
+def told(problems: Collection[Problem], more: int = 0) -> str:
+    """Return broken rules as lines, in order of their places: the first of them, and the number of the others.
+
+    `more` is how many there are beside those given.
+    """
+    different = sorted(set(problems))
+    lines = [_printable(str(problem)) for problem in different[:SHOWN]]
+    if others := len(different) - len(lines) + more:
+        lines.append(f"and {others} more")
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Return a text in one line, without what a terminal would obey, and not endless."""
+    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
 @dataclass(slots=True)
 class Report:
-    """Where an object stands and what is wrong with it; shared by all its fields."""
+    """Where an object stands and what is wrong with it; shared by all its fields.
+
+    `problems` holds the first thousand, `more` counts the others.
+    """
 
     file: str
     object: str
     problems: list[Problem] = field(default_factory=list)
+    more: int = 0
 
 
-@dataclass(frozen=True, slots=True)
 class Field:
-    """A value inside an object: its path (`spec.ingress[0].ports`), its line and the report it complains to.
+    """A value inside an object, its line, the report it complains to, and the field it is part of.
 
-    A null value reads as absent, as the API decodes it.
+    A null value reads as absent, as the API decodes it. Fields are made by the million, so that what only a complaint needs
+    (`path`, and `line` where it is negative) is worked out when it is asked for.
     """
 
-    value: Any
-    path: str
-    line: int
-    report: Report
+    __slots__ = ("_line", "parent", "report", "step", "value")
+
+    def __init__(self, value: Any, step: str, line: int, report: Report, parent: "Field | None" = None) -> None:
+        self.value = value
+        self.step = step
+        self._line = line
+        self.report = report
+        self.parent = parent
+
+    @property
+    def line(self) -> int:
+        """Return the line it stands on."""
+        if self._line < 0 and self.parent is not None:
+            table = self.parent.value
+            known = isinstance(table, Table) and self.step in table
+            self._line = table.line_of(self.step) if known else self.parent.line
+        return self._line
+
+    @property
+    def path(self) -> str:
+        """Return where it stands in the object, such as `spec.ingress[0].ports`."""
+        above = self.parent.path if self.parent is not None else ""
+        return f"{above}.{self.step}" if above and not self.step.startswith("[") else f"{above}{self.step}"
 
     def fail(self, rule: str) -> None:
         """Note that a rule is broken here."""
-        text = f"{self.path}: {rule}" if self.path else rule
+        if len(self.report.problems) >= _KEPT:
+            self.report.more += 1
+            return
+        path = self.path
+        text = f"{path}: {rule}" if path else rule
         self.report.problems.append(Problem(self.report.file, self.line, self.report.object, text))
 
     @property
@@ -64,10 +114,8 @@ class Field:
 
     def __getitem__(self, key: str) -> "Field":
         """Return a field of a mapping; absent where there is none."""
-        table = self._table()
-        value = table.get(key)
-        line = table.lines.get(key, self.line) if isinstance(table, Table) else self.line
-        return Field(value, f"{self.path}.{key}" if self.path else key, line, self.report)
+        value = self.value.get(key) if isinstance(self.value, dict) else None
+        return Field(value, key, -1, self.report, self)
 
     def __contains__(self, key: str) -> bool:
         return self._table().get(key) is not None
@@ -94,8 +142,11 @@ class Field:
             self.fail(f"expected a list, found {_name(self.value)}")
             return
         for index, value in enumerate(self.value):
-            line = self.value.lines[index] if isinstance(self.value, Series) else self.line
-            item = Field(value, f"{self.path}[{index}]", line, self.report)
+            if isinstance(self.value, Series):
+                line = self.value.lines[index]
+            else:
+                line = value.line if isinstance(value, Table) else self.line
+            item = Field(value, f"[{index}]", line, self.report, self)
             if value is None:
                 item.fail("is null")
             else:

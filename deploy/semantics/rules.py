@@ -1,18 +1,19 @@
-"""The form every policy kind is brought into, and when one of its rules matches a connection.
+"""The form every policy kind is brought into: tiers of policies, policies of rules, rules of peers and traffic.
 
-Calico converts Kubernetes policies in the same manner (libcalico-go `conversion.go`): rules that allow, at order 1000 of the
-default tier. Matching has three answers: yes, no, and None where the recording or the engines leave it open.
+Readers (`kubernetes`, `calico`, `cilium`, `cluster`) write it, `verdicts` judges by it; it holds no behaviour of any engine.
+Everything is frozen and hashable, so that equal parts are looked at once. Calico converts Kubernetes policies in the same
+manner (libcalico-go `conversion.go`): rules that allow, at order 1000 of the tier `default`.
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from deploy.semantics.profiles import Profile
-from deploy.semantics.selectors import ALL, Selector
+from deploy.semantics.selectors import ALL, Everything, Not, Selector
 
 KUBERNETES_ORDER = 1000.0
 PORT_PROTOCOLS = ("tcp", "udp", "sctp")
+DIRECTIONS = ("egress", "ingress")
 
 Range = tuple[int, int, int]
 """Address family and first and last address, as integers."""
@@ -28,237 +29,329 @@ def address_range(text: str) -> Range:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerPort:
-    """A port that a container declares."""
-
-    name: str
-    number: int
-    protocol: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """An end of a connection as rules look at it.
-
-    `kind`: `pod`, `host` (a host-network pod: no pod to selectors), `node`, `external`, or `unknown` (who held the address
-    is not known, or what arrived is not the address recorded).
-    """
-
-    kind: str
-    addresses: Range | None
-    namespace: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    namespace_labels: Mapping[str, str] = field(default_factory=dict)
-    ports: tuple[ContainerPort, ...] = ()
-    translated: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Net:
     """A prefix less the prefixes taken out of it."""
 
     range: Range
     without: tuple[Range, ...] = ()
 
-    def holds(self, addresses: Range | None) -> bool | None:
-        """Tell whether all of the addresses are inside; None when only some are, or none is known."""
-        if addresses is None:
-            return None
-        inside = _covers(self.range, addresses)
-        for hole in self.without:
-            if inside is False:
-                return False
-            covered = _covers(hole, addresses)
-            if covered is not False:
-                inside = False if covered else None
-        return inside
 
+class Peer:
+    """A condition on one end of a connection, with three answers: yes, no, and maybe where nobody can tell.
 
-def _covers(outer: Range, inner: Range) -> bool | None:
-    if outer[0] != inner[0] or inner[2] < outer[1] or inner[1] > outer[2]:
-        return False
-    return True if outer[1] <= inner[1] and inner[2] <= outer[2] else None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Entity:
-    """One peer: the conjunction of everything it asks for; asking for nothing, it is anybody.
-
-    `by_profile`: whether its nets match pods and nodes is the engine's business (Kubernetes `ipBlock`); Calico's nets match
-    any address.
+    The leaves say what they look at, `AllOf`, `AnyOf` and `Other` combine them. `peers` answers them in columns.
     """
 
+    __slots__ = ()
+
+    def leaves(self) -> Iterator["Peer"]:
+        """Yield the leaves of this condition."""
+        yield self
+
+
+@dataclass(frozen=True, slots=True)
+class Everyone(Peer):
+    """Any end at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pods(Peer):
+    """Pods (never those of the host network) by their labels and those of their namespace.
+
+    `namespace`: only pods of this namespace. `scheme` names the labels that `pods` looks at: `pod` (its own), `calico` (with
+    `projectcalico.org/…`, `pcns.…`, `pcsa.…`, as Calico's endpoints carry) or `cilium` (with `io.kubernetes.pod.namespace`,
+    `io.cilium.k8s.namespace.labels.…`, `io.cilium.k8s.policy.serviceaccount`). `namespaces` looks at the namespace's own.
+    """
+
+    pods: Selector = ALL
+    namespaces: Selector = ALL
     namespace: str | None = None
-    namespaces: Selector | None = None
-    pods: Selector | None = None
-    not_pods: Selector | None = None
-    nets: tuple[Net, ...] = ()
-    not_nets: tuple[Net, ...] = ()
-    by_profile: bool = False
-
-    def matches(self, view: View, profile: Profile) -> bool | None:
-        """Tell whether this end of a connection is meant."""
-        found: bool | None = True
-        if self.pods is not None or self.namespaces is not None or self.namespace is not None:
-            found = self._selects(view)
-        if found is not False and self.not_pods is not None and view.kind in ("pod", "unknown"):
-            found = _and(found, None if view.kind == "unknown" else not self.not_pods.matches(view.labels))
-        if found is not False and self.nets:
-            found = _and(found, self._blocks(view, profile))
-        if found is not False and self.not_nets:
-            found = _and(found, _not(_any(net.holds(view.addresses) for net in self.not_nets)))
-        return found
-
-    def _selects(self, view: View) -> bool | None:
-        if view.kind == "unknown":
-            return None
-        if view.kind not in ("pod", "host"):
-            return False
-        selected = (
-            (self.namespace is None or view.namespace == self.namespace)
-            and (self.namespaces is None or self.namespaces.matches(view.namespace_labels))
-            and (self.pods is None or self.pods.matches(view.labels))
-        )
-        return None if selected and view.kind == "host" else selected
-
-    def _blocks(self, view: View, profile: Profile) -> bool | None:
-        inside = _any(net.holds(view.addresses) for net in self.nets)
-        if not self.by_profile or view.kind == "external" or inside is False:
-            return inside
-        if view.kind == "unknown":
-            return None
-        return _and(inside, profile.blocks_match_pods if view.kind == "pod" else profile.blocks_match_nodes)
+    scheme: str = "pod"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class Members(Peer):
+    """What a Calico selector means: pods by their `calico` labels, and any address inside a network set with such labels."""
+
+    selector: Selector
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses(Peer):
+    """Any end, pod or not, whose address lies in one of the nets."""
+
+    nets: tuple[Net, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block(Peer):
+    """Addresses outside the cluster; whether those of pods and nodes count too is the engine's business (`ipBlock`)."""
+
+    net: Net
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds(Peer):
+    """Ends of these kinds (see `ends.KINDS`), such as Cilium's entities."""
+
+    kinds: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Serves(Peer):
+    """The endpoints of a Service `namespace/name`; with `protocol` and `port`, those that serve it there."""
+
+    service: str
+    protocol: str | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Family(Peer):
+    """Ends with an address of this IP version."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful(Peer):
+    """Maybe for ends of these kinds, no for others: something nobody can tell from a recording, by its reason code."""
+
+    reason: str
+    kinds: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf(Peer):
+    """All parts hold; with none of them, any end."""
+
+    parts: tuple[Peer, ...]
+
+    def leaves(self) -> Iterator[Peer]:
+        """Yield the parts' leaves."""
+        for part in self.parts:
+            yield from part.leaves()
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf(Peer):
+    """At least one part holds; with none of them, no end."""
+
+    parts: tuple[Peer, ...]
+
+    def leaves(self) -> Iterator[Peer]:
+        """Yield the parts' leaves."""
+        for part in self.parts:
+            yield from part.leaves()
+
+
+@dataclass(frozen=True, slots=True)
+class Other(Peer):
+    """The part does not hold."""
+
+    part: Peer
+
+    def leaves(self) -> Iterator[Peer]:
+        """Yield the part's leaves."""
+        return self.part.leaves()
+
+
+EVERYONE = Everyone()
+NOBODY = AnyOf(())
+
+
+@dataclass(frozen=True, slots=True)
 class PortMatch:
-    """Ports of a protocol: a range, or a name that the destination resolves; neither means all of them."""
+    """Ports of a protocol (None: of any that has ports): a range, or a name that the responder resolves; neither means all."""
 
     protocol: str | None
     low: int | None = None
     high: int | None = None
     name: str | None = None
 
-    def matches(self, protocol: str, port: int | None, destination: View) -> bool | None:
-        """Tell whether the port of this protocol on that destination is meant."""
-        if self.protocol is not None and protocol != self.protocol:
-            return False
-        if self.low is None and self.name is None:
-            return True
-        if protocol not in PORT_PROTOCOLS:
-            return False
-        if port is None:
-            return None
-        if self.name is None:
-            return self.low is not None and self.high is not None and self.low <= port <= self.high
-        if destination.kind in ("unknown", "host"):
-            return None
-        return any(
-            (own.name, own.protocol, own.number) == (self.name, protocol, port)
-            for own in (destination.ports if destination.kind == "pod" else ())
-        )
+
+@dataclass(frozen=True, slots=True)
+class IcmpMatch:
+    """ICMP messages; None stands for any protocol of the two, type or code."""
+
+    protocol: str | None = None
+    type: int | None = None
+    code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """What is asked about: protocol, the responder's port, and type and code where it is ICMP."""
+class Traffic:
+    """What a rule says of the connection itself; all of it must hold, lists are alternatives, empty asks for nothing.
 
-    protocol: str
-    port: int | None = None
-    icmp_type: int | None = None
-    icmp_code: int | None = None
+    Protocols are lower case, or a number as text. `source_ports`: the rule asks for ports of the initiator, which no
+    recording holds.
+    """
+
+    protocol: str | None = None
+    not_protocol: str | None = None
+    ports: tuple[PortMatch, ...] = ()
+    not_ports: tuple[PortMatch, ...] = ()
+    icmp: tuple[IcmpMatch, ...] = ()
+    not_icmp: IcmpMatch | None = None
+    source_ports: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+ANYTHING = Traffic()
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """Who may (or may not) reach whom on what; an empty `source`, `destination` or `ports` asks for nothing.
+    """Who may (or may not) reach whom on what.
 
-    `where` is its place in the object, such as `ingress[0]`. Entities are alternatives, so are ports.
+    `where` is its place in the object, such as `ingress[0]`; `action` is `allow`, `deny`, `pass` or `log`. `service`: the
+    destination is an endpoint of that Service on the port it serves. `unjudged` names parts that are not judged, such as
+    HTTP rules.
     """
 
     where: str
     line: int
     action: str = "allow"
-    source: tuple[Entity, ...] = ()
-    destination: tuple[Entity, ...] = ()
-    ports: tuple[PortMatch, ...] = ()
-    not_ports: tuple[PortMatch, ...] = ()
-    protocol: str | None = None
-    version: int | None = None
-    icmp_type: int | None = None
-    icmp_code: int | None = None
-    source_ports: bool = False
-
-    def matches(self, source: View, destination: View, connection: Connection, profile: Profile) -> bool | None:
-        """Tell whether this rule is about the connection."""
-        found = self._protocol(connection, source, destination)
-        if found is not False and self.ports:
-            found = _and(
-                found, _any(port.matches(connection.protocol, connection.port, destination) for port in self.ports)
-            )
-        if found is not False and self.not_ports:
-            meant = _any(port.matches(connection.protocol, connection.port, destination) for port in self.not_ports)
-            found = _and(found, _not(meant))
-        for entities, view in ((self.source, source), (self.destination, destination)):
-            if found is not False and entities:
-                found = _and(found, _any(entity.matches(view, profile) for entity in entities))
-        return _and(found, None) if self.source_ports else found
-
-    def _protocol(self, connection: Connection, source: View, destination: View) -> bool | None:
-        if self.protocol is not None and connection.protocol != self.protocol:
-            return False
-        if self.icmp_type is not None and connection.icmp_type != self.icmp_type:
-            return None if connection.icmp_type is None else False
-        if self.icmp_code is not None and connection.icmp_code != self.icmp_code:
-            return None if connection.icmp_code is None else False
-        if self.version is not None:
-            known = source.addresses or destination.addresses
-            return None if known is None else known[0] == self.version
-        return True
+    source: Peer = EVERYONE
+    destination: Peer = EVERYONE
+    traffic: Traffic = ANYTHING
+    service: str | None = None
+    unjudged: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """An object that isolates the pods it selects in `directions`, with its rules in order."""
+    """An object that governs the pods it selects in `directions`, with its rules in order.
 
+    `dialect`: `kubernetes`, `calico`, `cilium` or `cluster`. `isolates`: the directions in which what no rule of its tier
+    decides meets the tier's default action. `staged`: None when enforced, else the staged action: `set`, `delete`, `ignore`
+    or `learn`.
+    """
+
+    dialect: str
     kind: str
-    namespace: str
+    namespace: str | None
     name: str
     file: str
     line: int
-    engine: str
+    subjects: Peer
     directions: frozenset[str]
-    selector: Selector = ALL
+    isolates: frozenset[str]
+    tier: str = "default"
     order: float = KUBERNETES_ORDER
     ingress: tuple[Rule, ...] = ()
     egress: tuple[Rule, ...] = ()
+    staged: str | None = None
 
     @property
     def title(self) -> str:
-        """Return the object as reports name it: `NetworkPolicy shop/db`, `Calico NetworkPolicy shop/db`."""
-        prefix = "Calico " if self.engine == "calico" else ""
-        return f"{prefix}{self.kind} {self.namespace}/{self.name}"
+        """Return the object as reports name it: `NetworkPolicy shop/db`, `Calico NetworkPolicy shop/db`, `Tier x`."""
+        prefix = "Calico " if self.dialect == "calico" and self.kind == "NetworkPolicy" else ""
+        return f"{prefix}{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+    @property
+    def becomes(self) -> str:
+        """Return the title of the object that a staged one stands for: its own for an enforced one."""
+        if self.kind == "StagedKubernetesNetworkPolicy":
+            return f"NetworkPolicy {self.namespace}/{self.name}"
+        if self.kind == "StagedNetworkPolicy":
+            return f"Calico NetworkPolicy {self.namespace}/{self.name}"
+        return self.title.removeprefix("Staged")
 
     def rules(self, direction: str) -> tuple[Rule, ...]:
-        """Return the rules of a direction; those of one that does not isolate have no effect."""
+        """Return the rules of a direction; those of one that it does not govern have no effect."""
+        if direction not in self.directions:
+            return ()
         return self.ingress if direction == "ingress" else self.egress
 
+    def features(self) -> frozenset[str]:
+        """Return what some engines do not implement and this object uses.
 
-def _and(left: bool | None, right: bool | None) -> bool | None:
-    if left is False or right is False:
-        return False
-    return None if left is None or right is None else True
-
-
-def _not(value: bool | None) -> bool | None:
-    return None if value is None else not value
+        `ip-block`, `named-port`, `port-range`, `sctp`, `ipv6`, `except`, `negative-selector`, `empty-rule` (beside others),
+        `both-directions`, and `cluster` for its dialect.
+        """
+        return frozenset(_features(self))
 
 
-def _any(values: Iterable[bool | None]) -> bool | None:
-    found: bool | None = False
-    for value in values:
-        if value:
-            return True
-        if value is None:
-            found = None
-    return found
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A tier: lower orders come first; `default` (`deny` or `pass`) is what becomes of what it does not decide."""
+
+    name: str
+    order: float
+    default: str = "deny"
+    file: str = ""
+    line: int = 0
+
+    @property
+    def title(self) -> str:
+        """Return the object as reports name it."""
+        return f"Tier {self.name}"
+
+
+TIERS: Mapping[str, Tier] = {
+    tier.name: tier
+    for tier in (
+        Tier("kube-admin", 1_000, "pass"),
+        Tier("default", 1_000_000),
+        Tier("kube-baseline", 10_000_000, "pass"),
+    )
+}
+"""The tiers that are always there (projectcalico/calico, api/pkg/apis/projectcalico/v3/tier.go)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSet:
+    """Labelled addresses; `namespace` None is a GlobalNetworkSet. `labels` are as Calico's selectors see them."""
+
+    kind: str
+    namespace: str | None
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    nets: tuple[Net, ...]
+    file: str = ""
+    line: int = 0
+
+    @property
+    def title(self) -> str:
+        """Return the object as reports name it."""
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+Object = Policy | Tier | NetworkSet
+
+
+def _features(policy: Policy) -> Iterator[str]:
+    if policy.dialect == "cluster":
+        yield "cluster"
+    if all(policy.rules(direction) for direction in DIRECTIONS):
+        yield "both-directions"
+    for direction in DIRECTIONS:
+        bare = [rule for rule in policy.rules(direction) if rule.source == rule.destination == EVERYONE]
+        if any(rule.traffic == ANYTHING for rule in bare) and len(policy.rules(direction)) > 1:
+            yield "empty-rule"
+    for rule in (*policy.rules("ingress"), *policy.rules("egress")):
+        for leaf in (*rule.source.leaves(), *rule.destination.leaves()):
+            if isinstance(leaf, Block):
+                yield "ip-block"
+                yield from ["except"] if leaf.net.without else []
+                yield from ["ipv6"] if leaf.net.range[0] == 6 else []
+            if isinstance(leaf, Pods) and (negative(leaf.pods) or negative(leaf.namespaces)):
+                yield "negative-selector"
+        for port in (*rule.traffic.ports, *rule.traffic.not_ports):
+            yield from ["named-port"] if port.name is not None else []
+            yield from ["port-range"] if port.low != port.high else []
+            yield from ["sctp"] if port.protocol == "sctp" else []
+    for leaf in policy.subjects.leaves():
+        if isinstance(leaf, Pods) and negative(leaf.pods):
+            yield "negative-selector"
+
+
+def negative(selector: Selector) -> bool:
+    """Tell whether a selector holds a negation, and so may match what has no such label."""
+    return any(isinstance(part, Not) for part in selector.parts_of())
+
+
+def only_negative(selector: Selector) -> bool:
+    """Tell whether a selector asks for nothing but the absence of labels or values."""
+    terms = [part for part in selector.conjuncts() if not isinstance(part, Everything)]
+    return bool(terms) and all(isinstance(part, Not) for part in terms)

@@ -1,31 +1,83 @@
-"""Label selectors of both grammars as one small algebra: `matchLabels` with `matchExpressions`, and Calico's text.
+"""Label selectors of every grammar as one small algebra, answered for many things at once.
 
 `NotIn`, `!=` and `not in` also match where the key is absent; every other comparison needs it
 (Kubernetes: apimachinery `labels.Requirement.Matches`; Calico: libcalico-go `lib/selector`).
 """
 
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from deploy.semantics.fields import Field
+import numpy as np
+from numpy.typing import NDArray
 
-Labels = Mapping[str, str]
+Rows = NDArray[np.int64]
+"""Numbers of things in a table."""
+Truth = NDArray[np.bool_]
 
-_KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-_LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_MAX_DEPTH = 50
+_NO_ROWS: Rows = np.zeros(0, np.int64)
 
 
-class Selector(ABC):
+class Labels:
+    """The labels of many things in columns: for each key a code per thing, -1 where the key is absent."""
+
+    def __init__(self, rows: Sequence[Mapping[str, str]]) -> None:
+        self.size = len(rows)
+        self._values: dict[str, dict[str, int]] = {}
+        self._places: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        for number, row in enumerate(rows):
+            for key, value in row.items():
+                codes = self._values.setdefault(key, {})
+                places, found = self._places[key]
+                places.append(number)
+                found.append(codes.setdefault(value, len(codes)))
+        self._codes: dict[str, NDArray[np.int32]] = {}
+        self._holders: dict[str, tuple[Rows, NDArray[np.int64]]] = {}
+
+    def codes(self, key: str) -> NDArray[np.int32]:
+        """Return the code of each thing's value of a key (int32, -1: absent)."""
+        if key not in self._codes:
+            column = np.full(self.size, -1, np.int32)
+            if key in self._places:
+                places, found = self._places[key]
+                column[places] = found
+            self._codes[key] = column
+        return self._codes[key]
+
+    def code(self, key: str, value: str) -> int:
+        """Return the code of a value of a key, -2 when nothing has it."""
+        return self._values.get(key, {}).get(value, -2)
+
+    def values(self, key: str) -> Iterable[str]:
+        """Return the values of a key in the order of their codes."""
+        return self._values.get(key, {})
+
+    def holders(self, key: str, value: str) -> Rows:
+        """Return the things with this value of this key, in order."""
+        code = self.code(key, value)
+        if code < 0:
+            return _NO_ROWS
+        if key not in self._holders:
+            places, found = (np.array(one, np.int64) for one in self._places[key])
+            order = np.argsort(found, kind="stable")
+            bounds = np.searchsorted(found[order], np.arange(len(self._values[key]) + 1))
+            self._holders[key] = places[order], bounds
+        places, bounds = self._holders[key]
+        return places[bounds[code] : bounds[code + 1]]
+
+
+class Selector:
     """Something that matches labels or does not."""
 
     __slots__ = ()
 
-    @abstractmethod
-    def matches(self, labels: Labels) -> bool:
+    def of(self, labels: Labels, rows: Rows) -> Truth:
+        """Tell which of these things are selected."""
+        raise NotImplementedError
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
         """Tell whether something with these labels is selected."""
+        return bool(self.of(Labels([labels]), np.zeros(1, np.int64))[0])
 
     def equalities(self) -> Iterator[tuple[str, str]]:
         """Yield (key, value) pairs without which nothing can match; used to index."""
@@ -35,14 +87,22 @@ class Selector(ABC):
         """Yield the label keys it looks at."""
         yield from ()
 
+    def parts_of(self) -> Iterator["Selector"]:
+        """Yield this selector and every part inside it."""
+        yield self
+
+    def conjuncts(self) -> Iterator["Selector"]:
+        """Yield the parts that must all hold."""
+        yield self
+
 
 @dataclass(frozen=True, slots=True)
 class Everything(Selector):
     """`{}` and `all()`."""
 
-    def matches(self, labels: Labels) -> bool:  # noqa: ARG002
+    def of(self, labels: Labels, rows: Rows) -> Truth:  # noqa: ARG002
         """Match all."""
-        return True
+        return np.ones(len(rows), np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +111,9 @@ class Has(Selector):
 
     key: str
 
-    def matches(self, labels: Labels) -> bool:
+    def of(self, labels: Labels, rows: Rows) -> Truth:
         """Match where the key is present."""
-        return self.key in labels
+        return labels.codes(self.key)[rows] >= 0
 
     def keys(self) -> Iterator[str]:
         """Yield the key."""
@@ -67,9 +127,13 @@ class In(Selector):
     key: str
     values: tuple[str, ...]
 
-    def matches(self, labels: Labels) -> bool:
+    def of(self, labels: Labels, rows: Rows) -> Truth:
         """Match where the key is present with one of the values."""
-        return labels.get(self.key) in self.values
+        codes = labels.codes(self.key)[rows]
+        if len(self.values) == 1:
+            equal: Truth = codes == labels.code(self.key, self.values[0])
+            return equal
+        return np.isin(codes, [labels.code(self.key, value) for value in self.values])
 
     def equalities(self) -> Iterator[tuple[str, str]]:
         """Yield the pair when there is only one value."""
@@ -89,11 +153,12 @@ class Text(Selector):
     part: str
     how: str
 
-    def matches(self, labels: Labels) -> bool:
+    def of(self, labels: Labels, rows: Rows) -> Truth:
         """Match where the key is present and its value has the part there."""
-        value = labels.get(self.key)
-        if value is None:
-            return False
+        found = np.array([self._holds(value) for value in labels.values(self.key)] + [False], np.bool_)
+        return found[labels.codes(self.key)[rows]]
+
+    def _holds(self, value: str) -> bool:
         if self.how == "contains":
             return self.part in value
         return value.startswith(self.part) if self.how == "starts" else value.endswith(self.part)
@@ -109,13 +174,18 @@ class Not(Selector):
 
     part: Selector
 
-    def matches(self, labels: Labels) -> bool:
+    def of(self, labels: Labels, rows: Rows) -> Truth:
         """Match what the part does not."""
-        return not self.part.matches(labels)
+        return ~self.part.of(labels, rows)
 
     def keys(self) -> Iterator[str]:
         """Yield the part's keys."""
         return self.part.keys()
+
+    def parts_of(self) -> Iterator[Selector]:
+        """Yield this and what is inside."""
+        yield self
+        yield from self.part.parts_of()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +194,12 @@ class And(Selector):
 
     parts: tuple[Selector, ...]
 
-    def matches(self, labels: Labels) -> bool:
+    def of(self, labels: Labels, rows: Rows) -> Truth:
         """Match what all parts match."""
-        return all(part.matches(labels) for part in self.parts)
+        found = np.ones(len(rows), np.bool_)
+        for part in self.parts:
+            found &= part.of(labels, rows)
+        return found
 
     def equalities(self) -> Iterator[tuple[str, str]]:
         """Yield what any part needs."""
@@ -138,6 +211,17 @@ class And(Selector):
         for part in self.parts:
             yield from part.keys()
 
+    def parts_of(self) -> Iterator[Selector]:
+        """Yield this and what is inside."""
+        yield self
+        for part in self.parts:
+            yield from part.parts_of()
+
+    def conjuncts(self) -> Iterator[Selector]:
+        """Yield the parts' own."""
+        for part in self.parts:
+            yield from part.conjuncts()
+
 
 @dataclass(frozen=True, slots=True)
 class Or(Selector):
@@ -145,210 +229,29 @@ class Or(Selector):
 
     parts: tuple[Selector, ...]
 
-    def matches(self, labels: Labels) -> bool:
+    def of(self, labels: Labels, rows: Rows) -> Truth:
         """Match what any part matches."""
-        return any(part.matches(labels) for part in self.parts)
+        found = np.zeros(len(rows), np.bool_)
+        for part in self.parts:
+            found |= part.of(labels, rows)
+        return found
 
     def keys(self) -> Iterator[str]:
         """Yield the parts' keys."""
         for part in self.parts:
             yield from part.keys()
 
+    def parts_of(self) -> Iterator[Selector]:
+        """Yield this and what is inside."""
+        yield self
+        for part in self.parts:
+            yield from part.parts_of()
+
 
 ALL = Everything()
 
 
-def label_selector(field: Field) -> Selector:
-    """Return a Kubernetes LabelSelector; absent and empty match everything, broken rules are noted on the field."""
-    if not field.mapping():
-        return ALL
-    field.only("matchLabels", "matchExpressions")
-    parts: list[Selector] = []
-    pairs = field["matchLabels"]
-    if pairs.mapping():
-        for key in pairs.value or ():
-            value = pairs[key].text() if pairs[key].value is not None else ""
-            _check_key(pairs[key], key)
-            if value is not None:
-                _check_value(pairs[key], value)
-                parts.append(In(key, (value,)))
-    parts += [_expression(term) for term in field["matchExpressions"].items() if term.mapping()]
-    return parts[0] if len(parts) == 1 else And(tuple(parts)) if parts else ALL
-
-
-def _expression(term: Field) -> Selector:
-    term.only("key", "operator", "values")
-    key = term["key"].text()
-    operator = term["operator"].choice(("In", "NotIn", "Exists", "DoesNotExist"))
-    values = tuple(value for item in term["values"].items() if (value := item.text()) is not None)
-    if not key:
-        term.fail("`key` is missing")
-    else:
-        _check_key(term["key"], key)
-    if term["operator"].absent:
-        term.fail("`operator` is missing")
-    if operator in ("In", "NotIn") and not values:
-        term.fail(f"operator {operator} needs values")
-    if operator in ("Exists", "DoesNotExist") and values:
-        term.fail(f"operator {operator} takes no values")
-    for value in values:
-        _check_value(term["values"], value)
-    name = key or ""
-    if operator in ("Exists", "DoesNotExist"):
-        return Has(name) if operator == "Exists" else Not(Has(name))
-    return In(name, values) if operator == "In" else Not(In(name, values))
-
-
-def _check_key(field: Field, key: str) -> None:
-    if not _KEY.fullmatch(key):
-        field.fail(f"{key!r} is no label key")
-
-
-def _check_value(field: Field, value: str) -> None:
-    if not _LABEL_VALUE.fullmatch(value):
-        field.fail(f"{value!r} is no label value")
-
-
-class SelectorError(ValueError):
-    """A Calico selector that cannot be read; the message names the place."""
-
-
-_TOKEN = re.compile(
-    r"[ \t]*(?:(?P<op>==|!=|&&|\|\||[(){},!])|(?P<string>'[^']*'|\"[^\"]*\")|(?P<word>[A-Za-z0-9_./-]+)|(?P<end>$))"
-)
-
-
-def calico_selector(text: str) -> Selector:
-    """Return the selector a Calico text stands for; blank matches everything.
-
-    `||` binds weaker than `&&`; strings are quoted with ' or " and have no escapes; only spaces and tabs separate.
-
-    Raises SelectorError.
-    """
-    reader = _Reader(text)
-    if reader.peek() == ("end", ""):
-        return ALL
-    found = reader.either(0)
-    if reader.peek() != ("end", ""):
-        raise SelectorError(f"{reader.peek()[1]!r} is not expected at position {reader.at}")
-    return found
-
-
-class _Reader:
-    """Reads tokens from left to right; `at` is where the next one starts."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-
-    def peek(self) -> tuple[str, str]:
-        return self._token()[0]
-
-    def take(self) -> tuple[str, str]:
-        token, self.at = self._token()
-        return token
-
-    def _token(self) -> tuple[tuple[str, str], int]:
-        found = _TOKEN.match(self.text, self.at)
-        if found is None or found.lastgroup is None:
-            raise SelectorError(f"cannot be read at position {self.at}: {self.text[self.at : self.at + 20]!r}")
-        return (found.lastgroup, found[found.lastgroup]), found.end()
-
-    def accept(self, operator: str) -> bool:
-        if self.peek() == ("op", operator):
-            self.take()
-            return True
-        return False
-
-    def expect(self, operator: str) -> None:
-        if not self.accept(operator):
-            raise SelectorError(f"expected {operator!r} at position {self.at}, found {self.peek()[1]!r}")
-
-    def either(self, depth: int) -> Selector:
-        return self._joined("||", self.both, Or, depth)
-
-    def both(self, depth: int) -> Selector:
-        return self._joined("&&", self.term, And, depth)
-
-    def _joined(
-        self,
-        operator: str,
-        inner: Callable[[int], Selector],
-        join: Callable[[tuple[Selector, ...]], Selector],
-        depth: int,
-    ) -> Selector:
-        if depth > _MAX_DEPTH:
-            raise SelectorError(f"nested deeper than {_MAX_DEPTH} levels")
-        parts = [inner(depth)]
-        while self.accept(operator):
-            parts.append(inner(depth))
-        return parts[0] if len(parts) == 1 else join(tuple(parts))
-
-    def term(self, depth: int) -> Selector:
-        negated = False
-        while self.accept("!"):
-            negated = not negated
-        found = self._plain(depth)
-        return Not(found) if negated else found
-
-    def _plain(self, depth: int) -> Selector:
-        if self.accept("("):
-            found = self.either(depth + 1)
-            self.expect(")")
-            return found
-        kind, word = self.take()
-        if kind != "word":
-            raise SelectorError(f"expected a label at position {self.at}, found {word!r}")
-        if word in ("all", "has", "global") and self.text.startswith("(", self.at):
-            return self._call(word)
-        return self._comparison(word)
-
-    def _call(self, word: str) -> Selector:
-        self.expect("(")
-        if word == "global":
-            raise SelectorError("global() is not judged: it selects cluster-scoped network sets and host endpoints")
-        if word == "all":
-            self.expect(")")
-            return ALL
-        kind, key = self.take()
-        if kind != "word":
-            raise SelectorError(f"has() needs a label, found {key!r}")
-        self.expect(")")
-        return Has(key)
-
-    def _comparison(self, key: str) -> Selector:
-        kind, operator = self.take()
-        if (kind, operator) in (("op", "=="), ("op", "!=")):
-            equal = In(key, (self._string(),))
-            return equal if operator == "==" else Not(equal)
-        if kind == "word" and operator in ("starts", "ends"):
-            if self.take() != ("word", "with"):
-                raise SelectorError(f"expected `{operator} with` after {key!r}")
-            return Text(key, self._string(), operator)
-        if kind == "word" and operator in ("startswith", "endswith"):
-            return Text(key, self._string(), operator.removesuffix("with"))
-        if kind == "word" and operator == "contains":
-            return Text(key, self._string(), operator)
-        if kind == "word" and operator == "in":
-            return In(key, self._set())
-        if kind == "word" and operator in ("not", "notin"):
-            if operator == "not" and self.take() != ("word", "in"):
-                raise SelectorError(f"expected `not in` after {key!r}")
-            return Not(In(key, self._set()))
-        raise SelectorError(f"expected an operator after {key!r}, found {operator!r}")
-
-    def _string(self) -> str:
-        kind, text = self.take()
-        if kind != "string":
-            raise SelectorError(f"expected a quoted string at position {self.at}, found {text!r}")
-        return text[1:-1]
-
-    def _set(self) -> tuple[str, ...]:
-        self.expect("{")
-        values: list[str] = []
-        while self.peek()[0] == "string":
-            values.append(self._string())
-            if not self.accept(","):
-                break
-        self.expect("}")
-        return tuple(values)
+def both(*selectors: Selector) -> Selector:
+    """Return the conjunction of selectors, without those that match all."""
+    parts = tuple(one for one in selectors if one != ALL)
+    return And(parts) if len(parts) > 1 else parts[0] if parts else ALL

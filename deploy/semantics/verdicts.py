@@ -1,66 +1,47 @@
-"""Judges one half of a connection: egress of its initiator or ingress of its responder, under one engine profile.
+"""Judges one half of a connection: egress of its initiator or ingress of its responder, under one engine or several.
 
-Policies are compiled once; ends are brought into classes that no policy can tell apart, and each distinct pair of classes is
-judged once.
+`Court` judges columns; `judge_half` asks it about one half. Several engines agree or leave it undetermined.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deploy.semantics.profiles import STRICT, Profile
-from deploy.semantics.rules import (
-    PORT_PROTOCOLS,
-    Connection,
-    ContainerPort,
-    Policy,
-    Range,
-    Rule,
-    View,
-    address_range,
-)
+import numpy as np
 
-Pairs = tuple[tuple[str, str], ...]
+from deploy.semantics import deciding
+from deploy.semantics.deciding import OUTCOMES, REASONS, Rules, Verdicts
+from deploy.semantics.ends import Codes, Endpoint, Ends, Lens
+from deploy.semantics.engine import Engine, alike
+from deploy.semantics.policyset import PolicySet
+from deploy.semantics.profiles import Profile
+from deploy.semantics.rules import Policy
+from deploy.semantics.selectors import Truth
+from deploy.semantics.traffic import Connection, Connections
 
-ALLOWED, DENIED, UNDETERMINED = "allowed", "denied", "undetermined"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One end of a connection at one moment.
-
-    `kind`: `pod`, `node`, `external`, or `unknown` where nobody can say who held the address. `name` is the pod's uid or
-    the node's name, `ip` an address or prefix, `node` the node the pod runs on. `translated`: what arrives at the other end
-    is another address than `ip`.
-    """
-
-    kind: str
-    ip: str | None = None
-    name: str = ""
-    namespace: str = ""
-    labels: Pairs = ()
-    namespace_labels: Pairs = ()
-    ports: tuple[ContainerPort, ...] = ()
-    service_account: str | None = None
-    host_network: bool = False
-    node: str | None = None
-    translated: bool = False
+ALLOWED, DENIED, UNDETERMINED = OUTCOMES
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What happens to a half, by which object and rule (None: by isolation, or by none), and why, as a code.
 
-    Reasons of what is allowed: `rule`, `not-isolated`, `own-node`, `protocol` (this engine lets it pass), `no-pod`; of what
-    is denied: `rule`, `isolation`; of what is undetermined: `unresolved`, `translated`, `host-network`, `node`,
-    `ip-block` (engines differ on whose addresses match), `prefix` (only some of the folded addresses match), `source-port`,
-    `port` (not recorded), `own-node`, `itself`, `protocol`.
+    Reasons of what is allowed: `rule`, `not-isolated`, `passed` (policies govern the pod, none stops it), `no-pod` (no half: the
+    end is no pod), `host-network`, `own-node`, `node`, `itself`, `protocol`, `icmp`, `sctp`, `ipv6` (this engine lets it pass
+    whatever the rules say); of what is denied: `rule`, `isolation`. What is undetermined: `unresolved` (nobody is known to
+    hold the address), `translated` (what arrives is another address), `host-network`, `own-node`, `node`, `itself`,
+    `protocol`, `sctp`, `ipv6` (the engine's sources do not settle it), `ip-block` (whose addresses a block matches),
+    `prefix` (only some of the folded addresses match), `port` (not recorded, or a port name with several numbers),
+    `source-port`, `service` (its endpoints are not known), `fqdn` (a name's addresses), `peer` (another condition that no
+    recording settles), `order` (policies whose order nobody defines disagree),
+    `except` (a range that another rule leaves out), `engines` (engines differ).
+    `engines` gives each engine's outcome where there are several.
     """
 
     outcome: str
     reason: str
     object: str | None = None
     rule: str | None = None
+    engines: tuple[tuple[str, str], ...] = ()
 
     @property
     def by(self) -> str | None:
@@ -70,240 +51,184 @@ class Verdict:
         return f"{self.object} {self.rule}" if self.rule else self.object
 
 
-_NO_POD = Verdict(ALLOWED, "no-pod")
-_NOBODY = Verdict(UNDETERMINED, "unresolved")
-_OPEN = Verdict(ALLOWED, "not-isolated")
+@dataclass(slots=True)
+class Judgement:
+    """Verdicts in columns (int64, one a half): codes of outcome and reason, the deciding engine, policy and step (-1: none).
+
+    `allowing` and `denying` are bit sets of engines.
+    """
+
+    outcome: Codes
+    reason: Codes
+    engine: Codes
+    policy: Codes
+    step: Codes
+    allowing: Codes
+    denying: Codes
+
+    def take(self, rows: Codes) -> "Judgement":
+        """Return these halves' verdicts."""
+        return Judgement(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
-class Policies:
-    """A set of policies compiled for one profile; holds memos, so keep one for many judgements."""
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What initiators dialled, by half: a Service as selectors see it and as an address, and the connection to that address.
 
-    def __init__(self, policies: Iterable[Policy], profile: Profile = STRICT) -> None:
-        self.policies = tuple(policies)
-        self.profile = profile
-        self._index: dict[tuple[str, tuple[str, str] | None], list[Policy]] = defaultdict(list)
-        for policy in self.policies:
-            first = next(policy.selector.equalities(), None)
-            self._index[policy.namespace, first].append(policy)
-        self._nets = _blocks(self.policies)
-        self._addresses: dict[str, Range | None] = {}
-        self._classes: dict[tuple[object, ...], int] = {}
-        self._views: list[View] = []
-        self._known: dict[Endpoint, int] = {}
-        self._selected: dict[tuple[int, str], tuple[Policy, ...]] = {}
-        self._verdicts: dict[tuple[str, int, int, Connection, str], Verdict] = {}
+    `way` numbers the other columns, 0 where the responder itself was dialled. The AWS controller opens the ClusterIPs of Services
+    whose `spec.selector` a rule's podSelector matches, on the port that leads to the rule's
+    (amazon-network-policy-controller-k8s pkg/resolvers/endpoints.go, getMatchingServiceClusterIPs).
+    """
 
-    def judge(self, direction: str, source: Endpoint, destination: Endpoint, connection: Connection) -> Verdict:
-        """Return the verdict on a half; see `judge_half`."""
-        subject = source if direction == "egress" else destination
-        if subject.kind == "unknown" and self._isolates(direction):
-            return _NOBODY
-        if subject.kind != "pod":
-            return _NO_POD
-        left, right = self._class(source), self._class(destination)
-        relation = _relation(direction, source, destination)
-        key = (direction, left, right, connection, relation)
-        found = self._verdicts.get(key)
-        if found is None:
-            found = self._verdicts[key] = self._judge(direction, left, right, connection, relation)
-        return found
+    way: Codes
+    service: Codes
+    address: Codes
+    connection: Codes
 
-    def _isolates(self, direction: str) -> bool:
-        return any(direction in policy.directions for policy in self.policies)
+    def apply(self, rules: Rules, found: Verdicts, source: Codes, connection: Codes) -> None:
+        """Judge what was dialled in place of the responder: allowed as a Service or as an address, else as the address fares."""
+        rows = np.flatnonzero(self.way)
+        way = self.way[rows]
+        as_service = rules.decide("egress", source[rows], self.service[way], connection[rows])
+        as_address = rules.decide("egress", source[rows], self.address[way], self.connection[way])
+        severity = np.array([0, 2, 1])
+        better = severity[as_service.outcome] <= severity[as_address.outcome]
+        found.store(rows[better], as_service.take(np.flatnonzero(better)))
+        found.store(rows[~better], as_address.take(np.flatnonzero(~better)))
 
-    def selecting(self, pod: Endpoint, direction: str) -> tuple[Policy, ...]:
-        """Return the policies that isolate a pod in a direction, in the order they are evaluated."""
-        return self._select(self._class(pod), direction)
 
-    def _class(self, endpoint: Endpoint) -> int:
-        """Return the number of the class of ends that these policies cannot tell apart."""
-        known = self._known.get(endpoint)
-        if known is not None:
-            return known
-        addresses = None if endpoint.translated else self._range(endpoint.ip)
-        view = View(
-            kind=_kind(endpoint),
-            addresses=addresses if addresses is None or self._matters(addresses) else (addresses[0], -1, -1),
-            namespace=endpoint.namespace,
-            labels=dict(endpoint.labels)
-            | (
-                {
-                    "projectcalico.org/namespace": endpoint.namespace,
-                    "projectcalico.org/orchestrator": "k8s",
-                    "projectcalico.org/serviceaccount": endpoint.service_account or "default",
-                }
-                if endpoint.kind == "pod"
-                else {}
-            ),
-            namespace_labels=dict(endpoint.namespace_labels)
-            | {"kubernetes.io/metadata.name": endpoint.namespace, "projectcalico.org/name": endpoint.namespace},
-            ports=endpoint.ports,
-            translated=endpoint.translated,
-        )
-        key = (
-            *(
-                view.kind,
-                view.addresses,
-                view.translated,
-                view.namespace,
-                endpoint.labels,
-                endpoint.namespace_labels,
-                endpoint.ports,
-            ),
-            endpoint.service_account,
-        )
-        number = self._classes.setdefault(key, len(self._views))
-        if number == len(self._views):
-            self._views.append(view)
-        self._known[endpoint] = number
-        return number
+class Court:
+    """One policy set under one engine or several, over the classes of `ends` and distinct connections."""
 
-    def _range(self, ip: str | None) -> Range | None:
-        if ip is None:
-            return None
-        if ip not in self._addresses:
-            try:
-                self._addresses[ip] = address_range(ip)
-            except ValueError:
-                self._addresses[ip] = None
-        return self._addresses[ip]
+    def __init__(
+        self,
+        policies: PolicySet,
+        profiles: Sequence[Profile],
+        ends: Ends,
+        connections: Connections,
+        known_services: frozenset[str] = frozenset(),
+    ) -> None:
+        """Compile; `known_services` are those whose endpoints the ends tell."""
+        policies.check_tiers()
+        self.policies = policies
+        self.profiles = tuple(profiles)
+        self.ends = ends
+        self.connections = connections
+        engines: list[Engine] = []
+        features = policies.features() | ({"host-network"} if ends.host.any() else set())
+        for profile in self.profiles:
+            twin = next((one.rules for one in engines if alike(one.profile, profile, features)), None)
+            rules = twin or Rules(policies, profile, ends, connections, known_services)
+            engines.append(Engine(profile, rules, ends, connections))
+        self.engines = tuple(engines)
 
-    def _matters(self, addresses: Range) -> bool:
-        family, first, last = addresses
-        return any(kind == family and first <= high and last >= low for kind, low, high in self._nets)
+    def judge(
+        self,
+        direction: str,
+        source: Codes,
+        destination: Codes,
+        connection: Codes,
+        itself: Truth,
+        ways: Ways | None = None,
+    ) -> Judgement:
+        """Return the verdict on each half: classes of both ends and numbers of connections (equally long arrays).
 
-    def _select(self, number: int, direction: str) -> tuple[Policy, ...]:
-        key = (number, direction)
-        if key not in self._selected:
-            view = self._views[number]
-            candidates = list(self._index.get((view.namespace, None), ()))
-            for pair in view.labels.items():
-                candidates += self._index.get((view.namespace, pair), ())
-            found = [one for one in candidates if direction in one.directions and one.selector.matches(view.labels)]
-            self._selected[key] = tuple(sorted(found, key=_precedence))
-        return self._selected[key]
+        `ways` tells what was dialled, for engines that judge egress before it is translated.
+        """
+        decided: dict[int, Verdicts] = {}
+        found = []
+        for one in self.engines:
+            rules = id(one.rules)
+            if rules not in decided:
+                decided[rules] = one.rules.decide(direction, source, destination, connection)
+            verdicts = decided[rules].copy()
+            if ways is not None and one.profile.before_dnat and direction == "egress":
+                ways.apply(one.rules, verdicts, source, connection)
+            one.excuse(direction, verdicts, source, destination, connection, itself)
+            found.append(verdicts)
+        return combined(found)
 
-    def _judge(self, direction: str, left: int, right: int, connection: Connection, relation: str) -> Verdict:
-        subject = left if direction == "egress" else right
-        policies = self._select(subject, direction)
-        if not policies:
-            return _OPEN
-        if self._views[subject].kind == "host":
-            return Verdict(UNDETERMINED, "host-network", policies[0].title)
-        found = self._by_rules(policies, direction, self._views[left], self._views[right], connection)
-        if relation == "own-node":
-            return self._own_node(direction, found)
-        if found.reason != "isolation":
-            return found
-        return self._excused(policies, direction, connection, relation, found)
+    def readings(self) -> list[Rules]:
+        """Return the different readings of the rules that its engines have."""
+        return list({id(one.rules): one.rules for one in self.engines}.values())
 
-    def _by_rules(
-        self, policies: tuple[Policy, ...], direction: str, source: View, destination: View, connection: Connection
-    ) -> Verdict:
-        """Return what order, first match and end-of-tier deny say; Kubernetes rules only allow, so order is no matter."""
-        open_ends: list[tuple[Policy, Rule]] = []
-        final = Verdict(DENIED, "isolation", policies[0].title)
-        for policy in policies:
-            for rule in policy.rules(direction):
-                matched = False if rule.action == "log" else rule.matches(source, destination, connection, self.profile)
-                if matched is None:
-                    open_ends.append((policy, rule))
-                if matched:
-                    final = Verdict(DENIED if rule.action == "deny" else ALLOWED, "rule", policy.title, rule.where)
-                    break
-            if final.reason == "rule":
-                break
-        for policy, rule in open_ends:
-            if (DENIED if rule.action == "deny" else ALLOWED) != final.outcome:
-                peer = destination if direction == "egress" else source
-                return Verdict(UNDETERMINED, _doubt(rule, peer), policy.title, rule.where)
-        return final
+    def verdict(self, direction: str, judged: Judgement, row: int) -> Verdict:
+        """Return one verdict of many, with names."""
+        place = int(judged.engine[row])
+        outcome, reason = OUTCOMES[judged.outcome[row]], REASONS[judged.reason[row]]
+        title, rule = self.named(direction, place, int(judged.policy[row]), int(judged.step[row]))
+        engines: tuple[tuple[str, str], ...] = ()
+        if len(self.profiles) > 1:
+            engines = tuple((one.name, self._outcome(judged, row, bit)) for bit, one in enumerate(self.profiles))
+        return Verdict(outcome, reason, title, rule, engines)
 
-    def _own_node(self, direction: str, found: Verdict) -> Verdict:
-        """Return the verdict on traffic with the pod's own node, which engines let pass whatever the rules say."""
-        passes = self.profile.own_node_ingress if direction == "ingress" else self.profile.own_node_egress
-        if passes:
-            return Verdict(ALLOWED, "own-node")
-        if passes is None and found.outcome != ALLOWED:
-            return Verdict(UNDETERMINED, "own-node", found.object, found.rule)
-        return found
+    def named(self, direction: str, place: int, policy: int, step: int) -> tuple[str | None, str | None]:
+        """Return the titles of a policy and of the rule at a step, of the engine at a place."""
+        if policy < 0:
+            return None, None
+        rule = self.engines[place].rules.rule(direction, step)[1].where if step >= 0 else None
+        return self.policies.policies[policy].title, rule
 
-    def _excused(
-        self, policies: tuple[Policy, ...], direction: str, connection: Connection, relation: str, found: Verdict
-    ) -> Verdict:
-        """Return the verdict on what no rule decides, where the API leaves it to the engine."""
-        if relation == "itself":
-            return Verdict(UNDETERMINED, "itself", found.object)
-        if connection.protocol not in PORT_PROTOCOLS and any(one.engine == "kubernetes" for one in policies):
-            effect = self.profile.other_protocols
-            if effect is None:
-                return Verdict(UNDETERMINED, "protocol", found.object)
-            if effect == ALLOWED:
-                return Verdict(ALLOWED, "protocol")
-        if direction == "ingress" and relation == "node" and not self.profile.snat_visible:
-            return Verdict(UNDETERMINED, "node", found.object)
-        return found
+    @staticmethod
+    def _outcome(judged: Judgement, row: int, bit: int) -> str:
+        if judged.allowing[row] >> bit & 1:
+            return ALLOWED
+        return DENIED if judged.denying[row] >> bit & 1 else UNDETERMINED
+
+    def selecting(self, direction: str, number: int) -> tuple[Policy, ...]:
+        """Return the policies that govern a class under any engine, in the order the first such engine has."""
+        found = (place for one in self.engines for place in one.rules.programs[direction].selecting(number))
+        return tuple(self.policies.policies[place] for place in dict.fromkeys(found))
+
+
+def combined(found: Sequence[Verdicts]) -> Judgement:
+    """Return what several engines say together: allowed or denied where all agree, else undetermined.
+
+    An engine without IPv6 has no say about it where another has: no cluster with IPv6 runs it.
+    """
+    outcomes = np.stack([one.outcome for one in found])
+    abstains = np.stack([one.reason for one in found]) == REASONS.index("ipv6")
+    if (abstains.any(axis=0) & ~abstains.all(axis=0)).any():
+        voice = (~abstains).argmax(axis=0)
+        outcomes = np.where(abstains, np.take_along_axis(outcomes, voice[None, :], axis=0), outcomes)
+    bits = (np.int64(1) << np.arange(len(found)))[:, None]
+    allowing = ((outcomes == deciding.ALLOWED) * bits).sum(axis=0)
+    denying = ((outcomes == deciding.DENIED) * bits).sum(axis=0)
+    open_ = outcomes == deciding.UNDETERMINED
+    agreed = (outcomes == outcomes[0]).all(axis=0)
+    # Where engines differ, the first that leaves it open says why; else the first that denies.
+    place = np.where(open_.any(axis=0), open_.argmax(axis=0), (outcomes == deciding.DENIED).argmax(axis=0))
+    place = np.where(agreed, (~abstains).argmax(axis=0), place)
+    rows = np.arange(outcomes.shape[1])
+    reason, policy, step = (
+        np.stack([getattr(one, name) for one in found])[place, rows] for name in ("reason", "policy", "step")
+    )
+    differ = ~agreed & ~open_.any(axis=0)
+    return Judgement(
+        outcome=np.where(agreed, outcomes[0], deciding.UNDETERMINED),
+        reason=np.where(differ, REASONS.index("engines"), reason),
+        engine=place,
+        policy=policy,
+        step=step,
+        allowing=allowing,
+        denying=denying,
+    )
 
 
 def judge_half(
-    policies: Policies,
+    policies: PolicySet,
+    profiles: Sequence[Profile],
     direction: str,
-    src: Endpoint,
-    dst: Endpoint,
-    protocol: str,
-    port: int | None,
-    icmp: tuple[int | None, int | None] = (None, None),
+    source: Endpoint,
+    destination: Endpoint,
+    connection: Connection,
+    known_services: frozenset[str] = frozenset(),
 ) -> Verdict:
-    """Return what policies do to one half (`egress` of `src`, `ingress` of `dst`) of a connection.
+    """Return what policies do to one half (`egress` of `source`, `ingress` of `destination`) of a connection.
 
-    The tuple is taken as it stands where the engine enforces it, after DNAT. `protocol` is lower case or a number as text;
-    `port` is the responder's.
+    The tuple is taken as it stands where the engine enforces it, after DNAT.
     """
-    return policies.judge(direction, src, dst, Connection(protocol, port, *icmp))
-
-
-def _kind(endpoint: Endpoint) -> str:
-    if endpoint.translated:
-        return "unknown"
-    return "host" if endpoint.kind == "pod" and endpoint.host_network else endpoint.kind
-
-
-def _relation(direction: str, source: Endpoint, destination: Endpoint) -> str:
-    """Return how the two ends stand to each other, where that matters: `own-node`, `node`, `itself`, or nothing."""
-    subject, peer = (source, destination) if direction == "egress" else (destination, source)
-    if peer.translated:
-        return ""
-    on = peer.name if peer.kind == "node" else peer.node if peer.host_network else None
-    if on is not None:
-        return "own-node" if on == subject.node else "node"
-    if peer.kind == "node":
-        return "node"
-    return "itself" if peer.kind == "pod" and peer.name and peer.name == subject.name else ""
-
-
-def _doubt(rule: Rule, peer: View) -> str:
-    if rule.source_ports:
-        return "source-port"
-    if peer.kind == "unknown":
-        return "translated" if peer.translated else "unresolved"
-    if peer.kind == "host":
-        return "host-network"
-    if peer.kind in ("pod", "node"):
-        return "ip-block"
-    return "prefix" if rule.source or rule.destination else "port"
-
-
-def _precedence(policy: Policy) -> tuple[float, str, str]:
-    """Return what Calico sorts by; it stores Kubernetes policies under the name given here."""
-    name = f"knp.default.{policy.name}" if policy.engine == "kubernetes" else policy.name
-    return policy.order, name, policy.namespace
-
-
-def _blocks(policies: Iterable[Policy]) -> list[Range]:
-    """Return the ranges that any rule looks at; ends outside all of them need not be told apart by address."""
-    found: set[Range] = set()
-    for policy in policies:
-        for rule in (*policy.ingress, *policy.egress):
-            for entity in (*rule.source, *rule.destination):
-                found.update(net.range for net in (*entity.nets, *entity.not_nets))
-    return sorted(found)
+    ends = Ends([source, destination], Lens.of([policies]))
+    court = Court(policies, profiles, ends, Connections([connection]), known_services)
+    left, right, itself = ends.pairs(np.array([0]), np.array([1]))
+    return court.verdict(direction, court.judge(direction, left, right, np.array([0]), itself), 0)

@@ -1,212 +1,501 @@
-"""Calico's evaluation and fields: order, first match, end of tier, entity rules."""
+"""Calico's policies of all kinds: whom they govern, in which directions and order, and what of them is refused.
+
+Sources, all in projectcalico/calico: the API's types (api/pkg/apis/projectcalico/v3), its defaults
+(api/pkg/defaults/networkpolicy.go), validation (libcalico-go/lib/validator/v3/validator.go), the conversion to what Felix is given
+(libcalico-go/lib/backend/syncersv1/updateprocessors), felix/calc/policy_sorter.go and app-policy/checker/check.go.
+"""
+
+import dataclasses
+import math
+import random
 
 import pytest
 
-from recorder.errors import InputError
-from tests.deploy.world import DB, PROM, WEB, ask, calico, egress, ingress, kubernetes, outside, pod, policies
+from deploy.semantics import calico
+from deploy.semantics.documents import documents
+from deploy.semantics.fields import Field, Report
+from deploy.semantics.rules import KUBERNETES_ORDER, Block, Net, Pods, address_range
+from deploy.semantics.selectors import ALL, And, Has, In
+from tests.deploy.calico_world import everywhere, policy_of, read, resource
+from tests.deploy.world import DB, PROM, WEB, ask, egress, ingress, kubernetes, outside, pod
+from tests.deploy.world import calico as namespaced
 
 DENY_ALL = "selector: all()\n"
+POLICY_KINDS = ("NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy", "StagedGlobalNetworkPolicy")
 
 
 def test_a_policy_without_a_matching_rule_denies_at_the_end_of_the_tier() -> None:
-    """A policy without a matching rule denies at the end of the tier."""
-    text = calico("selector: app == 'db'\ningress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]")
+    """What no rule decides meets the tier's default action (checker/check.go, checkTiers)."""
+    text = namespaced("selector: app == 'db'\ningress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]")
     assert (ingress(text, WEB, 80), ingress(text, WEB, 81)) == ("allowed", "denied")
     assert ask(text, "ingress", WEB, DB, 81).reason == "isolation"
 
 
 def test_an_unselected_pod_is_open() -> None:
-    """An unselected pod is open."""
-    assert ingress(calico("selector: app == 'other'"), WEB) == "allowed"
+    """A pod that no policy selects has its namespace's profile, which allows (k8s/conversion/conversion.go)."""
+    assert ingress(namespaced("selector: app == 'other'"), WEB) == "allowed"
 
 
 @pytest.mark.parametrize(
     ("rules", "isolated"),
     [
         ("", {"ingress"}),
+        ("ingress: []\negress: []", {"ingress"}),
         ("ingress: [{action: Deny}]", {"ingress"}),
         ("egress: [{action: Deny}]", {"egress"}),
+        ("types: []\negress: [{action: Deny}]", {"egress"}),
+        ("types: null\negress: [{action: Deny}]", {"egress"}),
         ("ingress: [{action: Deny}]\negress: [{action: Deny}]", {"ingress", "egress"}),
         ("types: [Egress]\ningress: [{action: Deny}]", {"egress"}),
+        ("types: [Ingress]\negress: [{action: Deny}]", {"ingress"}),
+        ("types: [Ingress, Egress]", {"ingress", "egress"}),
     ],
 )
 def test_absent_types_follow_the_rules_that_are_there(rules: str, isolated: set[str]) -> None:
-    """Absent types follow the rules that are there."""
-    text = calico(DENY_ALL + rules)
-    found = {
-        name for name, outcome in (("ingress", ingress(text, WEB)), ("egress", egress(text, DB))) if outcome == "denied"
-    }
-    assert found == isolated
+    """Absent types are the directions with rules, and ingress without any: not as in Kubernetes (defaults/networkpolicy.go)."""
+    for text in (namespaced(DENY_ALL + rules), everywhere(DENY_ALL + rules)):
+        outcomes = {"ingress": ingress(text, WEB), "egress": egress(text, DB)}
+        assert {name for name, outcome in outcomes.items() if outcome == "denied"} == isolated
 
 
-def test_the_first_matching_rule_decides() -> None:
-    """The first matching rule decides."""
-    deny, allow = "{action: Deny, source: {selector: app == 'web'}}", "{action: Allow}"
-    assert ingress(calico(f"{DENY_ALL}ingress: [{deny}, {allow}]"), WEB) == "denied"
-    assert ingress(calico(f"{DENY_ALL}ingress: [{allow}, {deny}]"), WEB) == "allowed"
-    assert ingress(calico(f"{DENY_ALL}ingress: [{{action: Log}}, {allow}]"), WEB) == "allowed"
+@pytest.mark.parametrize("kind", POLICY_KINDS)
+def test_absent_types_are_the_same_for_every_kind(kind: str) -> None:
+    """Every kind has the same default types (defaults/networkpolicy.go)."""
+    found = policy_of(resource(kind, "egress: [{action: Deny}]"))
+    assert found.directions == found.isolates == {"egress"}
+
+
+def test_a_namespaced_policy_selects_in_its_namespace_only() -> None:
+    """A NetworkPolicy's selector is joined with its namespace (networkpolicyprocessor.go)."""
+    assert ingress(namespaced(DENY_ALL, namespace="mon"), WEB) == "allowed"
+    assert ingress(namespaced("selector: app == 'x' || has(app)", namespace="mon"), WEB) == "allowed"
+    assert ingress(namespaced(DENY_ALL), WEB) == "denied"
+
+
+@pytest.mark.parametrize("spec", ["", "selector: all()", "selector: ''", "selector: null", "types: [Ingress]"])
+def test_an_empty_selector_selects_every_pod(spec: str) -> None:
+    """An absent or empty selector is all() (networkpolicy.go, globalnetworkpolicy.go)."""
+    assert ingress(namespaced(spec or "types: [Ingress]"), WEB) == "denied"
+    assert ingress(everywhere(spec or "types: [Ingress]"), WEB) == "denied"
+    assert ask(everywhere(spec or "types: [Ingress]"), "ingress", WEB, PROM).outcome == "denied"
+
+
+@pytest.mark.parametrize(
+    ("spec", "selected"),
+    [
+        ("selector: has(app)", ["shop/db", "mon/prom", "bare/x"]),
+        ("selector: projectcalico.org/namespace == 'mon'", ["mon/prom"]),
+        ("selector: projectcalico.org/orchestrator == 'k8s'", ["shop/db", "mon/prom", "bare/x"]),
+        ("selector: pcns.team == 'red'", ["shop/db"]),
+        ("namespaceSelector: team == 'red'", ["shop/db"]),
+        ("namespaceSelector: has(team)", ["shop/db", "mon/prom"]),
+        ("namespaceSelector: '!has(team)'", ["bare/x"]),
+        ("namespaceSelector: all()", ["shop/db", "mon/prom", "bare/x"]),
+        ("namespaceSelector: projectcalico.org/name == 'bare'", ["bare/x"]),
+        ("namespaceSelector: kubernetes.io/metadata.name in {'bare', 'mon'}", ["mon/prom", "bare/x"]),
+        ("selector: app == 'prom'\nnamespaceSelector: has(team)", ["mon/prom"]),
+        ("selector: app == 'db' || app == 'x'\nnamespaceSelector: team == 'red' || team == 'blue'", ["shop/db"]),
+    ],
+)
+def test_whom_a_global_policy_governs(spec: str, selected: list[str]) -> None:
+    """A GlobalNetworkPolicy selects in all namespaces, or those its namespaceSelector means (globalnetworkpolicyprocessor.go)."""
+    text = everywhere(spec)
+    pods = [DB, PROM, pod("bare/x")]
+    assert [one.name for one in pods if ask(text, "ingress", WEB, one).outcome == "denied"] == selected
+
+
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "GlobalNetworkPolicy"])
+@pytest.mark.parametrize(
+    ("selector", "selected"),
+    [
+        ("role == 'store'", ["shop/db"]),
+        ("projectcalico.org/name == 'front'", ["shop/web"]),
+        ("!has(role)", ["shop/web"]),
+        ("all()", ["shop/db", "shop/web"]),
+    ],
+)
+def test_policies_by_service_account(kind: str, selector: str, selected: list[str]) -> None:
+    """A serviceAccountSelector looks at the labels of service accounts, prefixed (networkpolicyprocessor.go, selectors.go)."""
+    text = resource(
+        kind, f"serviceAccountSelector: {selector!r}" if "!" in selector else f"serviceAccountSelector: {selector}"
+    )
+    pods = [
+        pod("shop/db", service_account="store", service_account_labels=(("role", "store"),)),
+        pod("shop/web", service_account="front"),
+    ]
+    assert [one.name for one in pods if ask(text, "ingress", PROM, one).outcome == "denied"] == selected
+
+
+def test_selectors_of_a_policy_must_all_hold() -> None:
+    """Selector, namespaceSelector and serviceAccountSelector of a policy are joined (globalnetworkpolicyprocessor.go)."""
+    spec = "selector: app == 'db'\nnamespaceSelector: all()\nserviceAccountSelector: all()"
+    assert policy_of(everywhere(spec)).subjects == Pods(
+        And((In("app", ("db",)), Has("projectcalico.org/namespace"), Has("projectcalico.org/serviceaccount"))),
+        scheme="calico",
+    )
+    spec = "selector: app == 'db'\nserviceAccountSelector: all()"
+    assert policy_of(namespaced(spec)).subjects == Pods(In("app", ("db",)), namespace="shop", scheme="calico")
 
 
 def test_policies_are_tried_by_order_and_without_one_last() -> None:
-    """Policies are tried by order and without one last."""
+    """Lower orders come first, and a policy without one comes last (felix/calc/policy_sorter.go, ExtractPolicyMetadata)."""
     allow, deny = f"{DENY_ALL}ingress: [{{action: Allow}}]\n", f"{DENY_ALL}ingress: [{{action: Deny}}]\n"
-    assert ingress(calico(f"{allow}order: 20", "a") + calico(f"{deny}order: 10", "b"), WEB) == "denied"
-    assert ingress(calico(f"{allow}order: 10", "b") + calico(f"{deny}order: 20", "a"), WEB) == "allowed"
-    assert ingress(calico(allow, "a") + calico(f"{deny}order: 5000", "b"), WEB) == "denied"
-    assert ingress(calico(allow, "a") + calico(deny, "b"), WEB) == "allowed"
+    assert ingress(namespaced(f"{allow}order: 20", "a") + namespaced(f"{deny}order: 10", "b"), WEB) == "denied"
+    assert ingress(namespaced(f"{allow}order: 10", "b") + namespaced(f"{deny}order: 20", "a"), WEB) == "allowed"
+    assert ingress(namespaced(f"{allow}order: -1.5", "b") + namespaced(f"{deny}order: -1", "a"), WEB) == "allowed"
+    assert ingress(namespaced(allow, "a") + namespaced(f"{deny}order: 5000", "b"), WEB) == "denied"
+    assert ingress(namespaced(allow, "a") + namespaced(deny, "b"), WEB) == "allowed"
+    assert ingress(namespaced(f"{allow}order: 0", "b") + namespaced(f"{deny}order: null", "a"), WEB) == "allowed"
 
 
-def test_a_policy_that_decides_nothing_leaves_it_to_the_next() -> None:
-    """A policy that decides nothing leaves it to the next."""
-    text = calico(f"{DENY_ALL}order: 1", "a") + calico(f"{DENY_ALL}ingress: [{{action: Allow}}]", "b")
-    assert ingress(text, WEB) == "allowed"
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (namespaced("{}", "a"), namespaced("{}", "b")),
+        (namespaced("{}", "a-b"), namespaced("{}", "a")),
+        (namespaced("{}", "a.b"), namespaced("{}", "a")),
+        (everywhere("{}", "a"), namespaced("{}", "b")),
+        (everywhere("{}", "a"), namespaced("{}", "a")),
+        (everywhere("{}", "b"), namespaced("{}", "c")),
+    ],
+)
+def test_equal_orders_are_tried_by_the_text_of_name_namespace_and_kind(first: str, second: str) -> None:
+    """Ties are broken by `name/namespace/kind` as one text, in which `-` and `.` come before `/` (policy_sorter.go, PolKVLess)."""
+    rules = "selector: all()\n  ingress: [{action: %s}]"
+    allowing, denying = (one.replace("{}", rules) for one in (first, second))
+    assert ingress(denying % "Deny" + allowing % "Allow", WEB) == "allowed"
+    assert ingress(allowing % "Deny" + denying % "Allow", WEB) == "denied"
 
 
 def test_kubernetes_policies_stand_at_order_1000() -> None:
-    """Kubernetes policies stand at order 1000."""
+    """Policies of Kubernetes are rules that allow, at order 1000 of the default tier (k8s/conversion/conversion.go)."""
     allow = kubernetes("ingress: [{}]")
     deny = f"{DENY_ALL}ingress: [{{action: Deny}}]\norder: "
-    assert ingress(allow + calico(f"{deny}999"), WEB) == "denied"
-    assert ingress(allow + calico(f"{deny}1001"), WEB) == "allowed"
-    assert (
-        ingress(kubernetes("podSelector: {}") + calico(f"{DENY_ALL}ingress: [{{action: Allow}}]\norder: 2000"), WEB)
-        == "allowed"
-    )
+    assert ingress(allow + namespaced(f"{deny}999"), WEB) == "denied"
+    assert ingress(allow + namespaced(f"{deny}1001"), WEB) == "allowed"
+    assert ingress(allow + everywhere(f"{deny}999"), WEB) == "denied"
+    late = everywhere(f"{DENY_ALL}ingress: [{{action: Allow}}]\norder: 2000")
+    assert ingress(kubernetes("podSelector: {}") + late, WEB) == "allowed"
+    assert policy_of(namespaced("{}")).order == math.inf
+    assert policy_of(namespaced("order: 7")).order == 7.0
 
 
-def test_pass_leaves_the_tier_for_the_namespaces_profile_which_allows() -> None:
-    """Pass leaves the tier for the namespace's profile which allows."""
-    assert ingress(calico(f"{DENY_ALL}ingress: [{{action: Pass}}, {{action: Deny}}]"), WEB) == "allowed"
+def test_performance_hints_change_nothing() -> None:
+    """Hints never change what a policy does (networkpolicy.go)."""
+    spec = "selector: app == 'db'\nperformanceHints: [AssumeNeededOnEveryNode]"
+    assert policy_of(namespaced(spec)) == policy_of(namespaced("selector: app == 'db'"))
 
 
-def test_a_selector_stays_in_the_namespace_unless_one_is_selected() -> None:
-    """A selector stays in the namespace unless one is selected."""
-    own = calico(f"{DENY_ALL}ingress: [{{action: Allow, source: {{selector: all()}}}}]")
-    assert (ingress(own, WEB), ingress(own, PROM), ingress(own, outside("1.2.3.4"))) == ("allowed", "denied", "denied")
-    other = calico(
-        f"{DENY_ALL}ingress: [{{action: Allow, source: {{selector: app == 'prom', namespaceSelector: team == 'blue'}}}}]"
-    )
-    assert [ingress(other, one) for one in (PROM, pod("mon/x"), pod("shop/prom"))] == ["allowed", "denied", "denied"]
-    named = calico(
-        f"{DENY_ALL}ingress: [{{action: Allow, source: {{namespaceSelector: projectcalico.org/name == 'bare'}}}}]"
-    )
-    assert (ingress(named, pod("bare/x")), ingress(named, PROM)) == ("allowed", "denied")
+@pytest.mark.parametrize(("action", "staged"), [("", "set"), ("Set", "set"), ("Learn", "learn"), ("Ignore", "ignore")])
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "GlobalNetworkPolicy"])
+def test_a_staged_policy_says_what_the_enforced_one_would(kind: str, action: str, staged: str) -> None:
+    """A staged kind has the enforced kind's spec and a staged action, `Set` unless given (stagednetworkpolicy.go)."""
+    spec = "selector: app == 'db'\norder: 5\ntier: audit\ningress: [{action: Allow, source: {selector: app == 'web'}}]"
+    enforced = policy_of(resource(kind, spec))
+    found = policy_of(resource(f"Staged{kind}", f"{spec}\nstagedAction: {action}"))
+    assert found == dataclasses.replace(enforced, kind=f"Staged{kind}", staged=staged)
+    assert found.becomes == enforced.title
 
 
-def test_nets_match_any_address_and_are_not_bound_to_the_namespace() -> None:
-    """Nets match any address and are not bound to the namespace."""
-    text = calico(
-        f"{DENY_ALL}ingress: [{{action: Allow, source: {{nets: [10.0.0.0/24, 203.0.113.1], notNets: [10.0.0.128/25]}}}}]"
-    )
-    assert ingress(text, PROM) == "allowed"
-    assert ingress(text, pod("mon/x", ip="10.0.0.200")) == "denied"
-    assert ingress(text, outside("203.0.113.1")) == "allowed"
-    assert ingress(text, outside("203.0.113.2")) == "denied"
-
-
-def test_nets_and_selector_must_both_hold() -> None:
-    """Nets and selector must both hold."""
-    text = calico(f"{DENY_ALL}ingress: [{{action: Allow, source: {{nets: [10.1.0.0/16], selector: app == 'web'}}}}]")
-    assert (ingress(text, WEB), ingress(text, pod("shop/web", ip="10.1.0.1"))) == ("denied", "allowed")
-
-
-def test_a_negated_selector() -> None:
-    """A negated selector."""
-    text = calico(f"{DENY_ALL}ingress: [{{action: Allow, source: {{notSelector: app == 'web'}}}}]")
-    assert (ingress(text, WEB), ingress(text, pod("shop/x")), ingress(text, PROM)) == ("denied", "allowed", "denied")
-
-
-def test_ports_are_numbers_ranges_and_names_of_the_destination() -> None:
-    """Ports are numbers ranges and names of the destination."""
-    text = calico(f"{DENY_ALL}ingress: [{{action: Allow, protocol: TCP, destination: {{ports: [80, '90:92', pg]}}}}]")
-    found = [port for port in (79, 80, 89, 90, 92, 93, 5432) if ingress(text, WEB, port) == "allowed"]
-    assert found == [80, 90, 92, 5432]
-    but = calico(f"{DENY_ALL}ingress: [{{action: Allow, protocol: TCP, destination: {{notPorts: [80]}}}}]")
-    assert (ingress(but, WEB, 80), ingress(but, WEB, 81)) == ("denied", "allowed")
-
-
-def test_egress_rules_may_select_both_ends() -> None:
-    """Egress rules may select both ends."""
-    text = calico(
-        "types: [Egress]\negress: [{action: Allow, source: {selector: app == 'web'}, destination: {selector: app == 'db'}}]"
-    )
-    assert (egress(text, DB), egress(text, PROM)) == ("allowed", "denied")
-    assert ask(text, "egress", pod("shop/x"), DB).outcome == "denied"
-
-
-@pytest.mark.parametrize(
-    ("protocol", "asked"), [("UDP", "udp"), ("17", "udp"), ("47", "47"), ("SCTP", "sctp"), ("ICMP", "icmp")]
-)
-def test_protocols_by_name_and_number(protocol: str, asked: str) -> None:
-    """Protocols by name and number."""
-    text = calico(f"{DENY_ALL}ingress: [{{action: Allow, protocol: {protocol}}}]")
-    assert ingress(text, WEB, None, asked) == "allowed"
-    assert ingress(text, WEB, 80, "tcp") == "denied"
-
-
-def test_icmp_types_and_codes() -> None:
-    """ICMP types and codes."""
-    text = calico(
-        f"{DENY_ALL}ingress: [{{action: Allow, protocol: ICMP, icmp: {{type: 8}}}}, {{action: Allow, protocol: ICMP, icmp: {{type: 3, code: 4}}}}]"
-    )
-    found = [
-        icmp for icmp in ((8, 0), (0, 0), (3, 4), (3, 1)) if ingress(text, WEB, None, "icmp", icmp=icmp) == "allowed"
+def test_a_staged_deletion_names_what_it_deletes() -> None:
+    """A policy that stages a deletion holds its tier and nothing else (libcalico-go/lib/validator/v3/validator.go)."""
+    found = policy_of(resource("StagedGlobalNetworkPolicy", "stagedAction: Delete\ntier: audit\ntypes: [Ingress]"))
+    assert (found.staged, found.becomes, found.tier) == ("delete", "GlobalNetworkPolicy c", "audit")
+    _, wrong = read(resource("StagedNetworkPolicy", "stagedAction: Delete\nselector: all()\norder: 1"))
+    assert wrong == [
+        "6: spec.selector: a policy that stages a deletion holds nothing but its tier",
+        "7: spec.order: a policy that stages a deletion holds nothing but its tier",
     ]
-    assert found == [(8, 0), (3, 4)]
-    assert ingress(text, WEB, None, "icmp") == "undetermined"
 
 
-def test_ip_versions() -> None:
-    """IP versions."""
-    text = calico(f"{DENY_ALL}ingress: [{{action: Allow, ipVersion: 6}}]")
-    assert (ingress(text, WEB), ingress(text, outside("2001:db8::1"))) == ("denied", "allowed")
-
-
-def test_source_ports_are_not_recorded_so_the_rule_is_left_open() -> None:
-    """Source ports are not recorded so the rule is left open."""
-    text = calico(f"{DENY_ALL}ingress: [{{action: Allow, protocol: TCP, source: {{ports: [123]}}}}]")
-    assert ask(text, "ingress", WEB, DB).reason == "source-port"
-    decided = calico(f"{DENY_ALL}ingress: [{{action: Deny, protocol: TCP, source: {{ports: [123]}}}}]")
-    assert ask(decided, "ingress", WEB, DB).outcome == "denied"
+def test_a_staged_kubernetes_policy_is_one_of_kubernetes() -> None:
+    """Its spec is that of Kubernetes beside the staged action (stagedkubernetesnetworkpolicy.go)."""
+    spec = "podSelector: {matchLabels: {app: db}}\ningress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]\n"
+    found = policy_of(resource("StagedKubernetesNetworkPolicy", f"{spec}stagedAction: Ignore"))
+    assert (found.dialect, found.staged, found.tier, found.order) == (
+        "kubernetes",
+        "ignore",
+        "default",
+        KUBERNETES_ORDER,
+    )
+    assert (found.title, found.becomes) == ("StagedKubernetesNetworkPolicy shop/c", "NetworkPolicy shop/c")
+    assert found.ingress[0].source == Block(Net(address_range("10.0.0.0/8")))
+    assert found.subjects == Pods(In("app", ("db",)), namespace="shop")
+    deleted = policy_of(resource("StagedKubernetesNetworkPolicy", "stagedAction: Delete"))
+    assert deleted.staged == "delete"
 
 
 @pytest.mark.parametrize(
-    "rule",
+    ("spec", "wrong"),
     [
-        "source: {serviceAccounts: {names: [x]}}",
-        "destination: {services: {name: x}}",
-        "http: {methods: [GET]}",
-        "notProtocol: TCP",
-        "protocol: ICMP, notICMP: {type: 8}",
+        ("stagedAction: Later", ["5: spec.stagedAction: 'Later' is none of Set, Delete, Learn, Ignore"]),
+        ("podselector: {}", ["5: spec.podselector: unknown field"]),
+        ("order: 4", ["5: spec.order: unknown field"]),
+        (
+            "stagedAction: Delete\npodSelector: {matchLabels: {a: b}}",
+            ["6: spec.podSelector: a policy that stages a deletion holds nothing but its tier"],
+        ),
     ],
 )
-def test_a_field_that_is_not_judged_is_refused_by_name(rule: str) -> None:
-    """A field that is not judged is refused by name."""
-    with pytest.raises(InputError, match="podfence does not judge this field"):
-        policies(calico(f"{DENY_ALL}ingress: [{{action: Allow, {rule}}}]"))
+def test_what_a_staged_kubernetes_policy_may_not_hold(spec: str, wrong: list[str]) -> None:
+    """Anything but the fields of Kubernetes and the staged action is an error (stagedkubernetesnetworkpolicy.go)."""
+    assert read(resource("StagedKubernetesNetworkPolicy", spec))[1] == wrong
+
+
+def test_types_of_a_staged_kubernetes_policy_default_as_those_of_the_policy_it_becomes() -> None:
+    """Absent policyTypes read as Kubernetes defaults them when the policy is created (kubernetes/api networking/v1/types.go)."""
+    assert policy_of(resource("StagedKubernetesNetworkPolicy", "egress: [{}]")).directions == {"ingress", "egress"}
+    assert policy_of(resource("StagedKubernetesNetworkPolicy", "egress: []")).directions == {"ingress"}
+
+
+@pytest.mark.parametrize("kind", [*POLICY_KINDS[2:], "StagedKubernetesNetworkPolicy"])
+def test_staged_policies_are_not_enforced(kind: str) -> None:
+    """Felix programs no staged policy, and a tier that holds only such is passed over (felix/rules/endpoints.go, check.go)."""
+    text = resource(kind, "types: [Ingress]" if kind in POLICY_KINDS else "policyTypes: [Ingress]")
+    assert ingress(text, WEB, staged="ignored") == "allowed"
+    assert ingress(text, WEB, staged="enforced") == "denied"
+    allow = namespaced("selector: app == 'db'\ningress: [{action: Allow, protocol: TCP}]", "a")
+    found = [
+        ingress(text + allow, WEB, port, protocol, staged="ignored") for port, protocol in ((80, "tcp"), (53, "udp"))
+    ]
+    assert found == ["allowed", "denied"]
+
+
+@pytest.mark.parametrize(
+    ("staged", "reach"),
+    [
+        ("stagedAction: Set\ningress: [{action: Allow, source: {selector: app == 'x'}}]", ["shop/x"]),
+        ("stagedAction: Delete", ["shop/web", "shop/x"]),
+        ("stagedAction: Ignore\ningress: [{action: Allow, source: {selector: app == 'x'}}]", ["shop/web"]),
+        ("stagedAction: Learn\ningress: [{action: Allow, source: {selector: app == 'x'}}]", ["shop/web"]),
+    ],
+)
+def test_what_a_staged_policy_would_change(staged: str, reach: list[str]) -> None:
+    """A staged policy stands for the enforced one of its name: it replaces or deletes it, or nothing (policy_common.go)."""
+    text = namespaced("ingress: [{action: Allow, source: {selector: app == 'web'}}]", "db")
+    both = text + resource("StagedNetworkPolicy", staged, "db")
+    pods = (WEB, pod("shop/x"))
+    assert [one.name for one in pods if ingress(both, one, staged="enforced") == "allowed"] == reach
+    assert [one.name for one in pods if ingress(both, one, staged="ignored") == "allowed"] == ["shop/web"]
+
+
+@pytest.mark.parametrize("key", ["doNotTrack", "preDNAT", "applyOnForward"])
+@pytest.mark.parametrize("kind", ["GlobalNetworkPolicy", "StagedGlobalNetworkPolicy"])
+def test_switches_of_host_endpoints_are_refused_by_name_when_on(kind: str, key: str) -> None:
+    """What is switched on for host endpoints is refused, off it is nothing (globalnetworkpolicy.go)."""
+    assert read(resource(kind, f"{key}: true"))[1] == [f"5: spec.{key}: podfence does not judge this field"]
+    assert read(resource(kind, f"{key}: 1"))[1] == [f"5: spec.{key}: expected true or false"]
+    assert read(resource(kind, f"{key}: 0"))[1] == [f"5: spec.{key}: expected true or false"]
+    assert policy_of(resource(kind, f"{key}: false")) == policy_of(resource(kind, "types: [Ingress]"))
+    assert read(namespaced(f"{key}: false"))[1] == [f"5: spec.{key}: unknown field"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (resource("NetworkPolicy", "{}", "default.db", stored=True), "db"),
+        (resource("NetworkPolicy", "tier: default", "default.db", stored=True), "db"),
+        (resource("NetworkPolicy", "{}", "db", stored=True), "db"),
+        (resource("GlobalNetworkPolicy", "tier: audit", "audit.db", stored=True), "audit.db"),
+        (resource("StagedNetworkPolicy", "{}", "default.db", stored=True), "db"),
+        (resource("NetworkPolicy", "{}", "default.db"), "default.db"),
+        (
+            resource(
+                *("NetworkPolicy", "{}", "default.db"),
+                stored=True,
+                metadata=""", annotations: {projectcalico.org/metadata: '{"name": "default.db"}'}""",
+            ),
+            "default.db",
+        ),
+    ],
+)
+def test_names_of_stored_policies(text: str, name: str) -> None:
+    """A stored policy's name is that in its annotation, or without `default.` (k8s/resources/resources.go)."""
+    assert policy_of(text.replace("spec:\n  {}", "spec: {}")).name == name
+
+
+def test_an_annotation_that_cannot_be_read_is_an_error() -> None:
+    """A stored object whose annotation is no JSON object is an error (k8s/resources/resources.go)."""
+    text = resource(
+        "NetworkPolicy", "order: 1", stored=True, metadata=", annotations: {projectcalico.org/metadata: '['}"
+    )
+    assert read(text)[1] == ["3: metadata.annotations.projectcalico.org/metadata: is no JSON object"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "taken"),
+    [
+        ("NetworkPolicy", "db", True),
+        ("NetworkPolicy", "audit.db", True),
+        ("NetworkPolicy", "knp.default.a.b.c", True),
+        ("NetworkPolicy", "ossg.default.a", True),
+        ("NetworkPolicy", "a.b.c", False),
+        ("NetworkPolicy", "a_b", False),
+        ("NetworkPolicy", "Db", False),
+        ("NetworkPolicy", "a" * 254, False),
+        ("GlobalNetworkPolicy", "audit.db", True),
+        ("GlobalNetworkPolicy", "knp.default.a", False),
+        ("StagedNetworkPolicy", "-a", False),
+        ("StagedGlobalNetworkPolicy", "a.", False),
+    ],
+)
+def test_names_of_policies(kind: str, name: str, taken: bool) -> None:
+    """Names hold at most one dot (validator.go, networkPolicyNameRegex and globalNetworkPolicyNameRegex)."""
+    assert (read(resource(kind, "order: 1", name))[1] == []) == taken
 
 
 @pytest.mark.parametrize(
     ("spec", "rule"),
     [
-        ("tier: security", "default tier only"),
-        ("serviceAccountSelector: x == 'y'", "does not judge this field"),
-        ("selector: a === 'b'", "selector"),
-        ("selector: global()", "not judged"),
-        ("selector: has(pcns.team)", "does not judge the label"),
-        ("order: first", "expected a number"),
-        ("ingress: [{action: Permit}]", "none of Allow"),
-        ("ingress: [{protocol: TCP}]", "`action` is missing"),
-        ("ingress: [{action: Allow, destination: {ports: [80]}}]", "ports need protocol"),
-        ("ingress: [{action: Allow, protocol: TCP, destination: {ports: ['9:8']}}]", "less than"),
-        ("ingress: [{action: Allow, protocol: TCP, destination: {ports: [70000]}}]", "outside 1-65535"),
-        ("ingress: [{action: Allow, icmp: {type: 8}}]", "needs protocol ICMP"),
-        ("ingress: [{action: Allow, source: {nets: [10.0.0.0/33]}}]", "no prefix"),
-        ("ingress: [{action: Allow, ipVersion: 5}]", "neither 4 nor 6"),
-        ("selektor: all()", "unknown field"),
+        ("selektor: all()", "5: spec.selektor: unknown field"),
+        ("stagedAction: Set", "5: spec.stagedAction: unknown field"),
+        (
+            "selector: a = 'b'",
+            "5: spec.selector: selector \"a = 'b'\": expected '==', found a single '=' (character 3)",
+        ),
+        (f"selector: {'a' * 1025}", "5: spec.selector: has 1025 characters, Calico takes 1024"),
+        ("selector: ' '", "5: spec.selector: is blank; leave it out, or write all()"),
+        ("selector: [a]", "5: spec.selector: expected text"),
+        (
+            "serviceAccountSelector: has()",
+            "5: spec.serviceAccountSelector: selector 'has()': expected a label, found ')'",
+        ),
+        ("order: first", "5: spec.order: expected a number"),
+        ("order: true", "5: spec.order: expected a number"),
+        ("order: .inf", "5: spec.order: expected a number"),
+        ("types: [Ingress, Ingress]", "5: spec.types: names a direction twice"),
+        ("types: [ingress]", "5: spec.types[0]: 'ingress' is none of Ingress, Egress"),
+        ("types: Ingress", "5: spec.types: expected a list, found text"),
+        ("tier: Audit", "5: spec.tier: 'Audit' is no name of a tier"),
+        ("tier: a.b", "5: spec.tier: 'a.b' is no name of a tier"),
+        ("performanceHints: [Faster]", "5: spec.performanceHints[0]: 'Faster' is none of AssumeNeededOnEveryNode"),
+        (
+            "performanceHints: [AssumeNeededOnEveryNode, AssumeNeededOnEveryNode]",
+            "5: spec.performanceHints: names a hint twice",
+        ),
+        ("ingress: {action: Allow}", "5: spec.ingress: expected a list, found a mapping"),
+        ("ingress: [null]", "5: spec.ingress[0]: is null"),
+        ("egress: [Allow]", "5: spec.egress[0]: expected a mapping, found text"),
     ],
 )
-def test_broken_rules_of_calico_are_errors(spec: str, rule: str) -> None:
-    """Broken rules of Calico are errors."""
-    with pytest.raises(InputError, match=rule):
-        policies(calico(spec))
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "GlobalNetworkPolicy"])
+def test_broken_rules_of_policies_are_errors(kind: str, spec: str, rule: str) -> None:
+    """What Calico's validation refuses is an error with its line, field and rule (validator.go; networkpolicy.go)."""
+    wrong = read(resource(kind, spec))[1]
+    assert len(wrong) == 1
+    assert wrong[0].startswith(rule)
+
+
+@pytest.mark.parametrize("key", ["selector", "serviceAccountSelector", "namespaceSelector"])
+def test_global_selects_no_policy_subjects(key: str) -> None:
+    """`global()` stands in no selector of a policy's own (validation rules in globalnetworkpolicy.go)."""
+    assert "global() is allowed only alone" in read(everywhere(f"{key}: global()"))[1][0]
+
+
+def test_a_namespaced_policy_has_no_namespace_selector() -> None:
+    """Only global policies have a namespaceSelector (networkpolicy.go)."""
+    assert read(namespaced("namespaceSelector: all()"))[1] == ["5: spec.namespaceSelector: unknown field"]
+
+
+def test_all_broken_rules_are_told_at_once() -> None:
+    """Every broken rule of an object is noted, not only the first."""
+    text = everywhere("selector: a\norder: x\ndoNotTrack: true\ningress: [{action: No}, {}]")
+    assert [rule.partition(":")[0] for rule in read(text)[1]] == ["7", "8", "8", "5", "6"]
+
+
+def test_every_kind_has_a_reader() -> None:
+    """Each policy kind is read, the cluster-scoped ones among them are known, and no kind is both read and harmless."""
+    assert set(POLICY_KINDS) <= set(calico.READERS)
+    assert set(calico.READERS) >= calico.CLUSTER_SCOPED
+    assert not set(calico.READERS) & calico.HARMLESS
+
+
+JUNK = (
+    None,
+    "",
+    "x",
+    0,
+    -1,
+    70000,
+    1.5,
+    True,
+    [],
+    {},
+    [None],
+    [{}],
+    {"a": "b"},
+    ["a", "a"],
+    [[]],
+    "global()",
+    "0.0.0.0/0",
+)
+
+COMPLETE = """
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: g, annotations: {}}
+spec:
+  selector: all()
+  namespaceSelector: all()
+  serviceAccountSelector: all()
+  types: [Ingress, Egress]
+  order: 5
+  tier: audit
+  performanceHints: [AssumeNeededOnEveryNode]
+  doNotTrack: false
+  ingress:
+  - action: Allow
+    protocol: TCP
+    notProtocol: UDP
+    ipVersion: 4
+    metadata: {annotations: {a: b}}
+    http: {methods: [GET], paths: [{exact: /a}]}
+    source: {nets: [10.0.0.0/8], notNets: [10.1.0.0/16], selector: has(a), notSelector: has(b), ports: [80], notPorts: [81],
+      namespaceSelector: global(), serviceAccounts: {names: [a], selector: has(c)}}
+    destination: {ports: [80, '90:91', http], notPorts: [85]}
+  egress:
+  - {action: Deny, protocol: ICMP, icmp: {type: 3, code: 4}, notICMP: {type: 8}}
+  - {action: Pass, destination: {services: {name: a, namespace: b}}}
+"""
+
+
+def _places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    inner: list[tuple[object, object]] = []
+    if isinstance(value, dict):
+        inner = list(value.items())
+    elif isinstance(value, list):
+        inner = list(enumerate(value))
+    return [path, *(place for key, part in inner for place in _places(part, (*path, key)))]
+
+
+def test_a_complete_policy_has_nothing_wrong_with_it() -> None:
+    """Every field of a global policy can be given."""
+    assert read(COMPLETE)[1] == []
+
+
+@pytest.mark.parametrize("kind", calico.READERS)
+def test_no_value_anywhere_stops_the_reading(kind: str) -> None:
+    """Whatever stands in the place of a value, it is read or noted; nothing is raised."""
+    dice = random.Random(4)  # noqa: S311 - no secret
+    ((_, value),) = documents(COMPLETE)
+    for place in _places(value["spec"]):
+        for junk in JUNK:
+            ((line, whole),) = documents(COMPLETE)
+            whole["kind"] = kind
+            if place:
+                inside = whole["spec"]
+                for step in place[:-1]:
+                    inside = inside[step]
+                inside[place[-1]] = junk
+            else:
+                whole["spec"] = junk
+            namespace = None if kind in calico.CLUSTER_SCOPED else "shop"
+            calico.READERS[kind](
+                Field(whole, "", line, Report("p.yaml", kind)), namespace, dice.choice(("c", "kns.a", ""))
+            )
+
+
+def test_outside_addresses_are_governed_by_no_policy() -> None:
+    """A policy governs pods: an address outside is only ever its peer."""
+    assert ask(everywhere("types: [Egress]"), "egress", outside("1.2.3.4"), DB).outcome == "allowed"
+    assert policy_of(everywhere("{}")).subjects == Pods(ALL, scheme="calico")

@@ -3,13 +3,14 @@
 import json
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploy import Replay, propose
 from deploy.propose.markdown import code
-from deploy.replay import Finding, Isolated
+from deploy.replay import Change, Finding, Isolated, Unjudged
 from generator import generate, render
 from recorder.errors import InputError, OutputError
 from tests.deploy.world import kubernetes
@@ -265,6 +266,14 @@ def test_the_body_tells_verdict_changes_replay_evidence_risks_and_way_back(repo:
         "## Replay of recorded traffic",
         "### Would be denied",
         "`NetworkPolicy shop/p`",
+        "`NetworkPolicy shop/p ingress[0], but for the port`",
+        "### Passes only because of another policy",
+        "`NetworkPolicy shop/other ingress[0]`",
+        "### Fares differently than before",
+        "| allowed | denied (`NetworkPolicy shop/p`) |",
+        "### Isolated without evidence",
+        "### Not judged",
+        "HTTP rules",
         "## Evidence",
         "why-accept",
         "### Queued",
@@ -331,11 +340,28 @@ def verdict() -> Replay:
     """Return a replay with one denied half and one workload isolated in silence."""
     finding = Finding(
         *("shop/deployment/web", "shop/deployment/db", "tcp", 22, None, "ingress", "NetworkPolicy shop/p", "isolation"),
-        *("both", None, (), 4, 4, 0, 0),
+        *("both", None, (), 4, 4, 0, 0, "NetworkPolicy shop/p ingress[0]", "traffic"),
     )
     counts = {"allowed": 2, "denied": 1, "expected": 0, "undetermined": 0}
     silent = Isolated("shop/deployment/idle", ("ingress",), ("NetworkPolicy shop/p",))
-    return Replay("strict", 1, counts, counts | {"denied": 4}, (finding,), (), (), (silent,))
+    change = Change(
+        *("shop/deployment/web", "shop/deployment/db", "tcp", 22, None, "ingress", "allowed", "denied"),
+        *(None, "NetworkPolicy shop/p", 4, 4),
+    )
+    return Replay(
+        profile="strict",
+        engines=("calico", "npm"),
+        policies=1,
+        edges=counts,
+        connections=counts | {"denied": 4},
+        denied=(finding,),
+        expected=(),
+        undetermined=(),
+        isolated=(silent,),
+        borrowed=(replace(finding, by="NetworkPolicy shop/other ingress[0]", reason="rule", nearest=None),),
+        changes=(change,),
+        unjudged=(Unjudged("NetworkPolicy shop/p", "ingress[0]", "HTTP rules"),),
+    )
 
 
 @pytest.mark.parametrize("path", ["netpol", "netpol/shop"])

@@ -10,7 +10,7 @@ import pytest
 
 from deploy import Replay, replay
 from deploy.population import Population
-from deploy.semantics.rules import ContainerPort
+from deploy.semantics.ends import ContainerPort
 from learner import learn
 from learner.patterns import Learned, Pattern, pattern_id
 from recorder.errors import InputError, RecordingError
@@ -350,8 +350,144 @@ def test_the_order_of_rows_and_files_makes_no_difference(tmp_path: Path) -> None
     for name, rows in (("a", story.flows), ("b", story.flows[::-1])):
         (tmp_path / name).mkdir()
         story.flows = rows
-        found.append(run(story, tmp_path / name, DB_FROM_WEB).json())
+        run(story, tmp_path / name, DB_FROM_WEB)
+        found.append(replay(tmp_path / name / "recording", [tmp_path / "a" / "p.yaml"]).json())
     assert found[0] == found[1]
+
+
+DATA_FROM_WEB = """
+podSelector: {matchLabels: {app: web}}
+policyTypes: [Egress]
+egress: [{to: [{podSelector: {matchLabels: {%s}}}], ports: [{port: 5432}]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("peer", "outcome"),
+    [
+        ("app: db", "allowed"),
+        # All pods behind the Service have this label, yet the Service itself does not ask for it.
+        ("tier: data", "denied"),
+    ],
+)
+def test_an_engine_that_judges_before_translation_sees_the_service(tmp_path: Path, peer: str, outcome: str) -> None:
+    """AWS opens a ClusterIP to rules that its selector satisfies (amazon-network-policy-controller-k8s, endpoints.go)."""
+    story = Story()
+    story.workload("shop/deployment/web")
+    story.pod("shop/db-1", labels={"app": "db", "tier": "data"}, ports=[("pg", 5432, "TCP")])
+    story.service("shop/data", port=80, target=5432, selector={"app": "db"}, backends=["shop/db-1"])
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1], service="shop/data")
+    edges = {
+        name: run(story, place(tmp_path, name), DATA_FROM_WEB % peer, profile=name).edges for name in ("aws", "calico")
+    }
+    assert (edges["aws"][outcome], edges["calico"]["allowed"]) == (1, 1)
+
+
+def test_a_block_opens_what_was_dialled_where_the_engine_judges_before_translation(tmp_path: Path) -> None:
+    """There a block must hold the ClusterIP and its port, elsewhere the responder's address and port."""
+    story = shop()
+    story.service("shop/data", port=80, target=5432, selector={"app": "db"}, backends=["shop/db-1"])
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1], service="shop/data")
+    rule = "podSelector: {matchLabels: {app: web}}\npolicyTypes: [Egress]\negress: [{to: [{ipBlock: {cidr: 10.96.0.0/16}}], ports: [{port: 80}]}]"
+    found = {name: run(story, place(tmp_path, name), rule, profile=name).edges for name in ("aws", "calico")}
+    assert (found["aws"]["allowed"], found["calico"]["denied"]) == (1, 1)
+
+
+def test_what_was_dialled_straight_as_well_is_judged_both_ways(tmp_path: Path) -> None:
+    """An edge that led through a Service and past it is denied when either way is."""
+    story = Story()
+    story.workload("shop/deployment/web")
+    story.pod("shop/db-1", labels={"app": "db", "tier": "data"}, ports=[("pg", 5432, "TCP")])
+    story.service("shop/data", port=80, target=5432, selector={"app": "db"}, backends=["shop/db-1"])
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1], service="shop/data")
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[2])
+    assert run(story, place(tmp_path, "a"), DATA_FROM_WEB % "tier: data", profile="aws").edges["denied"] == 1
+    assert run(story, place(tmp_path, "b"), DATA_FROM_WEB % "app: db", profile="aws").edges["allowed"] == 1
+
+
+def test_edges_that_pass_only_because_of_another_policy_are_named(tmp_path: Path) -> None:
+    """With the recording's own policies, what the given ones alone would deny is listed with what lets it pass."""
+    story = shop()
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1])
+    spec = {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"ports": [{"port": 5432}]}]}
+    story.add("NetworkPolicy", "shop/own", {"apiVersion": "networking.k8s.io/v1", "spec": spec})
+    found = run(story, tmp_path, "podSelector: {matchLabels: {app: db}}", existing=True)
+    assert found.edges["allowed"] == 1
+    assert told(found.borrowed, "half", "by") == [("ingress", "NetworkPolicy shop/own ingress[0]")]
+
+
+def test_what_tightening_an_enforced_policy_breaks_is_told(tmp_path: Path) -> None:
+    """A policy that replaces its namesake is compared with it: the changes name both deciders."""
+    story = shop()
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1], answered=3)
+    spec = {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{}]}
+    story.add("NetworkPolicy", "shop/p0", {"apiVersion": "networking.k8s.io/v1", "spec": spec})
+    found = run(story, tmp_path, "podSelector: {matchLabels: {app: db}}", existing=True)
+    assert told(found.changes or (), "before", "after", "before_by", "after_by", "connections") == [
+        ("allowed", "denied", "NetworkPolicy shop/p0 ingress[0]", "NetworkPolicy shop/p0", 3)
+    ]
+
+
+def test_what_deleting_an_enforced_policy_breaks_is_told(tmp_path: Path) -> None:
+    """A staged deletion takes its policy away, which Calico's staged mode cannot preview (felix: not sent to Felix at all)."""
+    story = shop()
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1])
+    deny = {"podSelector": {"matchLabels": {"app": "db"}}}
+    allow = deny | {"ingress": [{"ports": [{"port": 5432}]}]}
+    for name, spec in (("deny", deny), ("allow", allow)):
+        story.add("NetworkPolicy", f"shop/{name}", {"apiVersion": "networking.k8s.io/v1", "spec": spec})
+    (tmp_path / "p.yaml").write_text(
+        "apiVersion: projectcalico.org/v3\nkind: StagedKubernetesNetworkPolicy\n"
+        "metadata: {name: allow, namespace: shop}\nspec: {stagedAction: Delete}\n"
+    )
+    found = replay(story.write(tmp_path / "recording"), [tmp_path / "p.yaml"], existing=True)
+    assert told(found.changes or (), "before", "after", "before_by", "after_by") == [
+        ("allowed", "denied", "NetworkPolicy shop/allow ingress[0]", "NetworkPolicy shop/deny")
+    ]
+
+
+def test_two_sets_are_compared_over_the_same_traffic(tmp_path: Path) -> None:
+    """Only the halves that fare differently are listed, in both directions of change."""
+    story = shop()
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1])
+    story.talk("shop/batch-1", "shop/db-1", 5432, at=[1])
+    (tmp_path / "old.yaml").write_text(kubernetes(DB_FROM_WEB.replace("app: web", "app: batch")))
+    found = run(story, tmp_path, DB_FROM_WEB, against=[tmp_path / "old.yaml"])
+    assert told(found.changes or (), "source", "half", "before", "after") == [
+        ("shop/deployment/batch", "ingress", "allowed", "denied"),
+        ("shop/deployment/web", "ingress", "denied", "allowed"),
+    ]
+
+
+def test_a_denial_names_the_nearest_rule_and_what_it_misses(tmp_path: Path) -> None:
+    """The rule that only its peer or only its traffic keeps from allowing is named."""
+    story = shop()
+    story.talk("shop/web-1", "shop/db-1", 9999, at=[1])
+    story.talk("shop/batch-1", "shop/db-1", 5432, at=[1])
+    story.talk("shop/batch-1", "shop/db-1", 9999, at=[1])
+    found = run(story, tmp_path, DB_FROM_WEB)
+    assert told(found.denied, "source", "port", "nearest", "misses") == [
+        ("shop/deployment/batch", 5432, "NetworkPolicy shop/p0 ingress[0]", "peer"),
+        ("shop/deployment/batch", 9999, None, None),
+        ("shop/deployment/web", 9999, "NetworkPolicy shop/p0 ingress[0]", "traffic"),
+    ]
+
+
+def test_what_an_engine_skips_and_what_is_more_than_l4_is_told(tmp_path: Path) -> None:
+    """Objects that an engine skips whole are listed, so that its silence is no surprise."""
+    story = shop()
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1])
+    found = run(story, tmp_path, "podSelector: {}\ningress: [{ports: [{port: pg}]}]", profile="npm-windows")
+    assert (found.edges["allowed"], [(one.object, one.what) for one in found.unjudged]) == (
+        1,
+        [("NetworkPolicy shop/p0", "npm-windows skips it: named-port")],
+    )
+
+
+def place(folder: Path, name: str) -> Path:
+    """Make a folder inside another and return it."""
+    (folder / name).mkdir()
+    return folder / name
 
 
 DENY_ALL = "podSelector: {}\npolicyTypes: [Ingress, Egress]\n"
@@ -492,3 +628,16 @@ def test_a_recording_that_is_damaged_inside_is_named(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(RecordingError, match=r"recording: cannot be read: \S[^\n]*\Z"):
         replay(place, [])
+
+
+def test_a_service_whose_backend_was_not_seen_is_judged_before_translation_as_well(tmp_path: Path) -> None:
+    """Where only the Service was seen, an engine that judges before translation still judges what was dialled."""
+    story = shop()
+    story.service("shop/data", port=80, target=5432, selector={"app": "db"}, backends=["shop/db-1"])
+    story.talk("shop/web-1", "service/shop/data", 80, at=[1], sides=["src"], service="shop/data")
+    story.talk("shop/web-2", "shop/db-1", 5432, at=[1], service="shop/data")
+    found = {
+        peer: run(story, place(tmp_path, peer[-3:].strip()), DATA_FROM_WEB % peer, profile="aws")
+        for peer in ("app: db", "app: other")
+    }
+    assert (found["app: db"].edges["allowed"], found["app: other"].edges["denied"]) == (1, 1)

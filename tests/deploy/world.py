@@ -3,10 +3,13 @@
 import textwrap
 from typing import Any
 
+from deploy.policies import engines_for
 from deploy.semantics import manifests
-from deploy.semantics.profiles import profile as profile_named
-from deploy.semantics.rules import ContainerPort, Policy
-from deploy.semantics.verdicts import Endpoint, Policies, Verdict, judge_half
+from deploy.semantics.ends import ContainerPort, Endpoint
+from deploy.semantics.fields import told
+from deploy.semantics.policyset import PolicySet
+from deploy.semantics.traffic import Connection
+from deploy.semantics.verdicts import Verdict, judge_half
 from recorder.errors import InputError
 
 NAMESPACES = {"shop": {"team": "red"}, "mon": {"team": "blue"}, "bare": {}}
@@ -35,12 +38,12 @@ def outside(ip: str) -> Endpoint:
 WEB, DB, PROM = pod("shop/web"), pod("shop/db", ports=[("pg", 5432, "tcp")]), pod("mon/prom")
 
 
-def policies(text: str) -> tuple[Policy, ...]:
+def policies(text: str) -> PolicySet:
     """Read policies from a text; raise what `manifests.read` raises."""
     found, problems = manifests.parse(textwrap.dedent(text), "p.yaml")
     if problems:
-        raise InputError("\n".join(str(problem) for problem in problems))
-    return tuple(found)
+        raise InputError(told(problems))
+    return PolicySet.of(found)
 
 
 def kubernetes(spec: str, name: str = "p", namespace: str = "shop") -> str:
@@ -65,10 +68,12 @@ def ask(
     *,
     profile: str = "strict",
     icmp: tuple[int | None, int | None] = (None, None),
+    staged: str = "enforced",
 ) -> Verdict:
     """Judge one half under policies given as YAML."""
-    compiled = Policies(policies(text), profile_named(profile))
-    return judge_half(compiled, direction, source, destination, protocol, port, icmp)
+    given = policies(text).enforced(staged)
+    asked = Connection(protocol, port, *icmp)
+    return judge_half(given, engines_for(profile, [given]), direction, source, destination, asked)
 
 
 def ingress(text: str, source: Endpoint, port: int | None = 80, protocol: str = "tcp", **more: Any) -> str:

@@ -91,6 +91,8 @@ def test_the_wheel_holds_the_five_packages_and_nothing_else(wheel: Path) -> None
     }
     assert {
         "recorder/capture/filters.json",
+        "deploy/schemas/replay.json",
+        "deploy/semantics/profiles/npm.toml",
         "podfence/_demo/shop/node-1.pcap",
         "podfence/_demo/lab/__main__.py",
     } <= set(names)

@@ -53,7 +53,7 @@ def test_a_reader_that_went_away_does_not_change_the_verdict(place: Path, fail_o
         assert started.stderr is not None
         started.stdout.close()
         told = started.stderr.read().decode()
-    assert (started.returncode, "1 policies over 1 edges" in told) == (code, True)
+    assert (started.returncode, "1 policy over 1 edge" in told) == (code, True)
 
 
 def test_help_that_nobody_reads_to_the_end_is_no_finding(place: Path) -> None:

@@ -12,7 +12,13 @@ HEAVY = {"numpy", "pyarrow", "duckdb", "pandas", "sklearn", "kubernetes", "scapy
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["--version"], ["record", "--help"], ["generate", "--help"], ["demo", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        *([verb, "--help"] for verb in ("record", "generate", "demo", "replay", "connectivity")),
+        *([verb, "--help"] for verb in ("evaluate", "diff", "explain", "schema")),
+    ],
 )
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     """Heavy imports happen inside the verbs."""
