@@ -17,8 +17,8 @@ from deploy.cases import Cases
 from deploy.policies import engines_for
 from deploy.population import Population
 from deploy.recorded import Edges, End, edges
-from deploy.semantics import manifests
 from deploy.semantics.ends import Lens
+from deploy.semantics.reading import manifests
 from deploy.semantics.traffic import Connection
 from deploy.semantics.verdicts import Court
 from recorder.records import to_table

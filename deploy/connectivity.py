@@ -20,10 +20,10 @@ from deploy.ports import FIRST, LAST, Ports, less, text, union
 from deploy.semantics import deciding
 from deploy.semantics.deciding import Rules
 from deploy.semantics.ends import EXTERNAL, POD, Codes, Endpoint, Ends, Lens
-from deploy.semantics.manifests import judge_objects
 from deploy.semantics.peers import NO
 from deploy.semantics.policyset import PolicySet
 from deploy.semantics.programs import Program, first_of_runs
+from deploy.semantics.reading.manifests import judge_objects
 from deploy.semantics.rules import DIRECTIONS, PORT_PROTOCOLS, Range, Rule, Traffic
 from deploy.semantics.selectors import Truth
 from deploy.semantics.traffic import Connection, Connections

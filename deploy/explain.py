@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.replay import rfc3339
-from deploy.semantics import manifests
+from deploy.semantics.reading import manifests
 from deploy.semantics.rules import Policy, Rule
 from generator.evidence import SCHEMA_VERSION as EVIDENCE_VERSION
 from learner.patterns import Learned

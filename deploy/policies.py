@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from deploy.semantics import manifests
 from deploy.semantics.policyset import PolicySet
 from deploy.semantics.profiles import STRICT, Profile, chosen
+from deploy.semantics.reading import manifests
 
 Path_ = str | os.PathLike[str]
 PolicySource = Path_ | Iterable[Path_] | PolicySet

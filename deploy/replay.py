@@ -17,9 +17,9 @@ from deploy.recorded import edges, reading
 from deploy.semantics import deciding
 from deploy.semantics.deciding import OUTCOMES, REASONS
 from deploy.semantics.ends import Codes, Endpoint, Ends, Lens
-from deploy.semantics.manifests import judge_objects
 from deploy.semantics.policyset import PolicySet
 from deploy.semantics.profiles import Profile
+from deploy.semantics.reading.manifests import judge_objects
 from deploy.semantics.rules import DIRECTIONS
 from deploy.semantics.traffic import Connections
 from deploy.semantics.trail import nearest

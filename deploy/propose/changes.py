@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.semantics.documents import UnreadableError, documents
+from deploy.semantics.reading.documents import UnreadableError, documents
 
 
 @dataclass(frozen=True, slots=True)

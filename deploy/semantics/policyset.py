@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from deploy.semantics.fields import Problem, told
+from deploy.semantics.reading.fields import Problem, told
 from deploy.semantics.rules import TIERS, NetworkSet, Object, Policy, Tier
 from recorder.errors import InputError
 

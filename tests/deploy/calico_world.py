@@ -2,9 +2,9 @@
 
 import textwrap
 
-from deploy.semantics import calico, kubernetes
-from deploy.semantics.documents import documents
-from deploy.semantics.fields import Field, Report
+from deploy.semantics.reading import calico, kubernetes
+from deploy.semantics.reading.documents import documents
+from deploy.semantics.reading.fields import Field, Report
 from deploy.semantics.rules import NetworkSet, Object, Policy, Tier
 
 

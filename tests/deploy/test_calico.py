@@ -11,9 +11,9 @@ import random
 
 import pytest
 
-from deploy.semantics import calico
-from deploy.semantics.documents import documents
-from deploy.semantics.fields import Field, Report
+from deploy.semantics.reading import calico
+from deploy.semantics.reading.documents import documents
+from deploy.semantics.reading.fields import Field, Report
 from deploy.semantics.rules import KUBERNETES_ORDER, Block, Net, Pods, address_range
 from deploy.semantics.selectors import ALL, And, Has, In
 from tests.deploy.calico_world import everywhere, policy_of, read, resource

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from deploy.semantics.calico_selectors import (
+from deploy.semantics.reading.calico_selectors import (
     MAX_DEPTH,
     MAX_LABEL,
     MAX_LENGTH,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from deploy.semantics import manifests
-from deploy.semantics.cilium import CLUSTER_SCOPED, HARMLESS, READERS
 from deploy.semantics.ends import Endpoint
 from deploy.semantics.policyset import PolicySet
 from deploy.semantics.profiles import profile
+from deploy.semantics.reading import manifests
+from deploy.semantics.reading.cilium import CLUSTER_SCOPED, HARMLESS, READERS
 from deploy.semantics.rules import NetworkSet, Object, Policy, PortMatch, Rule
 from deploy.semantics.traffic import Connection
 from deploy.semantics.verdicts import judge_half
@@ -360,8 +360,10 @@ GROUPS += GROUP.replace("NAME", "b").replace("ZONE", "v").replace("PREFIX", "198
         ("cidrGroupSelector: {matchLabels: {zone: x, tier: gold}}", ("allowed", "denied")),
         ("cidrGroupSelector: {matchLabels: {zone: v, tier: lead}}", ("denied", "denied")),
         (
-            "cidrGroupSelector: {matchLabels: {tier: gold},"
-            " matchExpressions: [{key: zone, operator: NotIn, values: [x]}]}",
+            (
+                "cidrGroupSelector: {matchLabels: {tier: gold},"
+                " matchExpressions: [{key: zone, operator: NotIn, values: [x]}]}"
+            ),
             ("undetermined", "undetermined"),
         ),
     ],
@@ -562,8 +564,10 @@ def test_icmp_messages_are_named_by_family_and_type(field: str, found: str) -> N
         ("egress", "{ports: [{port: '443', protocol: TCP}], serverNames: [a.example]}", ("serverNames",)),
         (
             "egress",
-            "{ports: [{port: '443', protocol: TCP}], terminatingTLS: {secret: {name: a}},"
-            " originatingTLS: {secret: {name: b}}}",
+            (
+                "{ports: [{port: '443', protocol: TCP}], terminatingTLS: {secret: {name: a}},"
+                " originatingTLS: {secret: {name: b}}}"
+            ),
             ("terminatingTLS", "originatingTLS"),
         ),
         (

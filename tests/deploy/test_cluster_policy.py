@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from deploy.semantics import manifests
 from deploy.semantics.ends import Endpoint
+from deploy.semantics.reading import manifests
 from deploy.semantics.rules import Doubtful
 from tests.deploy.world import DB, PROM, WEB, ask, egress, ingress, kubernetes, outside, pod, policies
 

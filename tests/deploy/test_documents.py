@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.semantics.documents import MAX_DEPTH, Table, UnreadableError, documents
-from deploy.semantics.json_documents import json_documents
+from deploy.semantics.reading.documents import MAX_DEPTH, Table, UnreadableError, documents
+from deploy.semantics.reading.json_documents import json_documents
 
 _TEXTS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=8) | st.sampled_from(
     ['"', "\\", '\\"', "{", "}]", ":", '":', "\\\\", "a\\"]

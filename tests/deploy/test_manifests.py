@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.semantics import manifests
+from deploy.semantics.reading import manifests
 from recorder.errors import InputError
 from tests.deploy.world import calico, kubernetes, policies
 

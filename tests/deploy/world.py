@@ -4,10 +4,10 @@ import textwrap
 from typing import Any
 
 from deploy.policies import engines_for
-from deploy.semantics import manifests
 from deploy.semantics.ends import ContainerPort, Endpoint
-from deploy.semantics.fields import told
 from deploy.semantics.policyset import PolicySet
+from deploy.semantics.reading import manifests
+from deploy.semantics.reading.fields import told
 from deploy.semantics.traffic import Connection
 from deploy.semantics.verdicts import Verdict, judge_half
 from recorder.errors import InputError

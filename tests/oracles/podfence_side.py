@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from deploy.semantics import manifests
 from deploy.semantics.ends import ContainerPort, Endpoint, Ends, Lens
 from deploy.semantics.policyset import PolicySet
 from deploy.semantics.profiles import profile
+from deploy.semantics.reading import manifests
 from deploy.semantics.rules import DIRECTIONS
 from deploy.semantics.traffic import Connection, Connections
 from deploy.semantics.verdicts import ALLOWED, DENIED, UNDETERMINED, Court

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deploy.semantics.cilium_icmp import icmp
-from deploy.semantics.cilium_selectors import ANY_KIND, NO_POD
-from deploy.semantics.fields import Field
+from deploy.semantics.reading.cilium_icmp import icmp
+from deploy.semantics.reading.cilium_selectors import ANY_KIND, NO_POD
+from deploy.semantics.reading.fields import Field
 from deploy.semantics.rules import ANYTHING, EVERYONE, PORT_PROTOCOLS, Doubtful, Peer, PortMatch, Traffic
 
 _MOST = 40

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploy.semantics.ends import KINDS
-from deploy.semantics.fields import Field
-from deploy.semantics.label_selectors import _expression as requirement
+from deploy.semantics.reading.fields import Field
+from deploy.semantics.reading.label_selectors import _expression as requirement
+from deploy.semantics.reading.values import Table
 from deploy.semantics.rules import (
     EVERYONE,
     NOBODY,
@@ -26,7 +27,6 @@ from deploy.semantics.rules import (
     Serves,
 )
 from deploy.semantics.selectors import Has, In, Not, Selector, both
-from deploy.semantics.values import Table
 
 NAMESPACE = "io.kubernetes.pod.namespace"
 NAMESPACE_LABELS = "io.cilium.k8s.namespace.labels"

@@ -8,10 +8,10 @@ Network Policy", "Deny Policies", and pkg/policy/l4_filter_test.go (`TestL3Wildc
 
 from collections.abc import Callable, Mapping
 
-from deploy.semantics.cilium_peers import GROUP, cidr_group, lists, peers
-from deploy.semantics.cilium_selectors import subjects
-from deploy.semantics.cilium_traffic import parts
-from deploy.semantics.fields import Field
+from deploy.semantics.reading.cilium_peers import GROUP, cidr_group, lists, peers
+from deploy.semantics.reading.cilium_selectors import subjects
+from deploy.semantics.reading.cilium_traffic import parts
+from deploy.semantics.reading.fields import Field
 from deploy.semantics.rules import DIRECTIONS, EVERYONE, NOBODY, AllOf, Object, Peer, Policy, Rule
 
 API_VERSIONS = ("cilium.io/v2", "cilium.io/v2alpha1")

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from deploy.semantics.calico_metadata import labels_of
-from deploy.semantics.calico_peers import prefix
-from deploy.semantics.calico_selectors import NAMESPACE, NAMESPACE_PREFIX
-from deploy.semantics.fields import Field
+from deploy.semantics.reading.calico_metadata import labels_of
+from deploy.semantics.reading.calico_peers import prefix
+from deploy.semantics.reading.calico_selectors import NAMESPACE, NAMESPACE_PREFIX
+from deploy.semantics.reading.fields import Field
 from deploy.semantics.rules import TIERS, Net, NetworkSet, Tier, address_range
 
 DEFAULT_ALLOW = "projectcalico-default-allow"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deploy.semantics import kustomizations
-from deploy.semantics.fields import Problem
+from deploy.semantics.reading import kustomizations
+from deploy.semantics.reading.fields import Problem
 
 Given = str | os.PathLike[str]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from deploy.semantics.ends import KINDS
-from deploy.semantics.fields import Field
-from deploy.semantics.kubernetes import cidr, number, port_name
-from deploy.semantics.label_selectors import label_selector
+from deploy.semantics.reading.fields import Field
+from deploy.semantics.reading.kubernetes import cidr, number, port_name
+from deploy.semantics.reading.label_selectors import label_selector
 from deploy.semantics.rules import (
     ANYTHING,
     EVERYONE,

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from deploy.semantics.json_documents import json_documents
-from deploy.semantics.values import Series, Table, UnreadableError
+from deploy.semantics.reading.json_documents import json_documents
+from deploy.semantics.reading.values import Series, Table, UnreadableError
 
 __all__ = ["Series", "Table", "UnreadableError", "documents"]
 

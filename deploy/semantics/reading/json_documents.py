@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.semantics.values import Table
+from deploy.semantics.reading.values import Table
 
 _Places = NDArray[np.int32]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.semantics.documents import UnreadableError, documents
-from deploy.semantics.fields import Field, Problem, Report
+from deploy.semantics.reading.documents import UnreadableError, documents
+from deploy.semantics.reading.fields import Field, Problem, Report
 
 NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 

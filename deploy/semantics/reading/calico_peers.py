@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deploy.semantics.calico_selectors import (
+from deploy.semantics.reading.calico_selectors import (
     ACCOUNT_PREFIX,
     MAX_LENGTH,
     NAMESPACE,
@@ -20,7 +20,7 @@ from deploy.semantics.calico_selectors import (
     namespace_selector,
     prefixed,
 )
-from deploy.semantics.fields import Field
+from deploy.semantics.reading.fields import Field
 from deploy.semantics.rules import (
     EVERYONE,
     Addresses,

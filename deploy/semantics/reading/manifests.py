@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from deploy.semantics.documents import Series, Table, UnreadableError, documents
-from deploy.semantics.fields import Field, Problem, Report, told
 from deploy.semantics.policyset import PolicySet
+from deploy.semantics.reading.documents import Series, Table, UnreadableError, documents
+from deploy.semantics.reading.fields import Field, Problem, Report, told
+from deploy.semantics.reading.sources import Given, Source, sources
 from deploy.semantics.rules import Object
-from deploy.semantics.sources import Given, Source, sources
 from recorder.errors import InputError
 
 _METADATA = (
@@ -193,7 +193,7 @@ def _one(value: dict[str, Any], line: int, source: Source, namespace: str) -> It
     """Yield what comes of an object that is no list; nothing for one that has no say in which pods may talk."""
     kind, version = value["kind"], value["apiVersion"]
     group = version.partition("/")[0]
-    reader = import_module(f"deploy.semantics.{_READERS[group]}") if group in _READERS else None
+    reader = import_module(f"deploy.semantics.reading.{_READERS[group]}") if group in _READERS else None
     if kind in reader.HARMLESS if reader is not None else not kind.endswith("NetworkPolicy"):
         return
     report = Report(source.name, kind)

@@ -10,12 +10,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from deploy.semantics import calico_sets, kubernetes
-from deploy.semantics.calico_metadata import STORED_VERSION, name_of
-from deploy.semantics.calico_peers import selector
-from deploy.semantics.calico_rules import rules
-from deploy.semantics.calico_selectors import ACCOUNT_PREFIX, NAMESPACE, NAMESPACE_PREFIX, SERVICE_ACCOUNT, prefixed
-from deploy.semantics.fields import Field
+from deploy.semantics.reading import calico_sets, kubernetes
+from deploy.semantics.reading.calico_metadata import STORED_VERSION, name_of
+from deploy.semantics.reading.calico_peers import selector
+from deploy.semantics.reading.calico_rules import rules
+from deploy.semantics.reading.calico_selectors import (
+    ACCOUNT_PREFIX,
+    NAMESPACE,
+    NAMESPACE_PREFIX,
+    SERVICE_ACCOUNT,
+    prefixed,
+)
+from deploy.semantics.reading.fields import Field
 from deploy.semantics.rules import Object, Pods, Policy
 from deploy.semantics.selectors import ALL, Has, both
 

@@ -6,9 +6,9 @@ libcalico-go/lib/validator/v3/validator.go. Meaning: felix/calc/rule_scanner.go 
 
 import re
 
-from deploy.semantics.calico_peers import Entity, entity, together
-from deploy.semantics.fields import Field
-from deploy.semantics.kubernetes import _PORT_NAME, number
+from deploy.semantics.reading.calico_peers import Entity, entity, together
+from deploy.semantics.reading.fields import Field
+from deploy.semantics.reading.kubernetes import _PORT_NAME, number
 from deploy.semantics.rules import PORT_PROTOCOLS, Family, IcmpMatch, Peer, PortMatch, Rule, Serves, Traffic
 
 MAX_RULES = 1024

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.semantics.values import Series, Table
+from deploy.semantics.reading.values import Series, Table
 
 SHOWN = 100
 """How many broken rules are told one by one."""

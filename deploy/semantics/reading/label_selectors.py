@@ -2,7 +2,7 @@
 
 import re
 
-from deploy.semantics.fields import Field
+from deploy.semantics.reading.fields import Field
 from deploy.semantics.selectors import ALL, And, Has, In, Not, Selector
 
 _KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")

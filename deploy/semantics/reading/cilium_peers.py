@@ -7,10 +7,18 @@ nobody, one that is missing anybody (pkg/policy/l4_filter_test.go, `TestL3Wildca
 
 import re
 
-from deploy.semantics import kubernetes
-from deploy.semantics.cilium_selectors import ANY_KIND, API_SERVER, OUTSIDE, OUTSIDE_ENDS, check, endpoints, entity
-from deploy.semantics.fields import Field
-from deploy.semantics.label_selectors import label_selector
+from deploy.semantics.reading import kubernetes
+from deploy.semantics.reading.cilium_selectors import (
+    ANY_KIND,
+    API_SERVER,
+    OUTSIDE,
+    OUTSIDE_ENDS,
+    check,
+    endpoints,
+    entity,
+)
+from deploy.semantics.reading.fields import Field
+from deploy.semantics.reading.label_selectors import label_selector
 from deploy.semantics.rules import (
     NOBODY,
     Addresses,

@@ -7,8 +7,8 @@ pkg/apis/networking/validation/validation.go.
 import re
 from collections.abc import Callable, Mapping
 
-from deploy.semantics.fields import Field
-from deploy.semantics.label_selectors import label_selector
+from deploy.semantics.reading.fields import Field
+from deploy.semantics.reading.label_selectors import label_selector
 from deploy.semantics.rules import (
     EVERYONE,
     AnyOf,

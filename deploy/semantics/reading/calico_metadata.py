@@ -7,7 +7,7 @@ Stored form (`crd.projectcalico.org/v1`): projectcalico/calico libcalico-go/lib/
 import json
 from typing import Any
 
-from deploy.semantics.fields import Field
+from deploy.semantics.reading.fields import Field
 
 STORED_VERSION = "crd.projectcalico.org/v1"
 

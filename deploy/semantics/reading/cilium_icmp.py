@@ -5,7 +5,7 @@ Fields and names: cilium/cilium pkg/policy/api/icmp.go; limits: pkg/policy/api/r
 
 import re
 
-from deploy.semantics.fields import Field
+from deploy.semantics.reading.fields import Field
 from deploy.semantics.rules import IcmpMatch
 
 _MOST = 40
