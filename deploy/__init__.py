@@ -2,8 +2,10 @@
 
 from deploy.connectivity import Connectivity, Difference, connectivity, diff
 from deploy.evaluate import Evaluation, evaluate
+from deploy.explain import explain_rule
+from deploy.findings import Replay
 from deploy.propose import Proposal, propose
-from deploy.replay import Replay, replay
+from deploy.replay import replay
 
 __all__ = [
     "Connectivity",

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from deploy.replay import rfc3339
+from deploy.findings import rfc3339
 from deploy.semantics.reading import manifests
 from deploy.semantics.rules import Policy, Rule
 from generator.evidence import SCHEMA_VERSION as EVIDENCE_VERSION

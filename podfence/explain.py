@@ -228,7 +228,7 @@ _GROUND = (
 
 
 def _ground(one: "Ground") -> tuple[object, ...]:
-    from deploy.replay import rfc3339
+    from deploy.findings import rfc3339
 
     first, last = (None if time is None else f"{rfc3339(time)[:19]}Z" for time in (one.first_seen, one.last_seen))
     return (

@@ -12,7 +12,7 @@ from podfence import options
 
 if TYPE_CHECKING:
     from deploy import Replay
-    from deploy.replay import Change, Finding
+    from deploy.findings import Change, Finding
     from deploy.semantics.policyset import PolicySet
 
 

@@ -4,11 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.findings import Replay
 from deploy.propose.body import write_body
 from deploy.propose.changes import Changes, changes
 from deploy.propose.forge import Forge, forge_named
 from deploy.propose.git import Repository, scope_of
-from deploy.replay import Replay
 from recorder.errors import InputError, OutputError
 
 __all__ = ["Forge", "Proposal", "propose"]

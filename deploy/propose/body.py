@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from deploy.findings import Replay
 from deploy.propose.changes import Changes
 from deploy.propose.markdown import code, table
-from deploy.replay import Replay
 from deploy.reports.markdown import cut, fitted, replay_lines, verdict
 from learner.patterns import STABLE
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from deploy.replay import Finding, Isolated, Replay
+from deploy.findings import Finding, Isolated, Replay
 from deploy.reports.wording import message, port
 
 _OUTCOMES = ("denied", "undetermined", "expected")

@@ -7,8 +7,8 @@ from typing import Any
 from deploy.connectivity import Connectivity, Difference
 from deploy.evaluate import Evaluation, Half
 from deploy.explain import Explanation, Ground
+from deploy.findings import Change, Finding, Isolated, Replay, Unjudged
 from deploy.propose.markdown import code, table
-from deploy.replay import Change, Finding, Isolated, Replay, Unjudged
 from deploy.reports.pairs import Pair, pairs
 from deploy.reports.wording import half_nearest, learned, merged, near, place, port, reason
 

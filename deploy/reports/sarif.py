@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from deploy.replay import Finding, Isolated, Replay, Unjudged
+from deploy.findings import Finding, Isolated, Replay, Unjudged
 from deploy.reports.wording import message
 from deploy.semantics.policyset import PolicySet
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from deploy.evaluate import Half
-from deploy.replay import Change, Finding
+from deploy.findings import Change, Finding
 from deploy.semantics.verdicts import ALLOWED, DENIED, UNDETERMINED
 
 REASONS: Mapping[str, str] = {

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy import Replay, propose
+from deploy.findings import Change, Finding, Isolated, Unjudged
 from deploy.propose.markdown import code
-from deploy.replay import Change, Finding, Isolated, Unjudged
 from generator import generate, render
 from recorder.errors import InputError, OutputError
 from tests.deploy.world import kubernetes

@@ -10,8 +10,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from deploy import Replay
+from deploy.findings import Change, Finding, Isolated, Unjudged
 from deploy.propose.markdown import code
-from deploy.replay import Change, Finding, Isolated, Unjudged
 from deploy.reports import markdown
 from deploy.reports.junit import junit
 from deploy.reports.sarif import sarif
