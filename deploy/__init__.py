@@ -16,6 +16,7 @@ __all__ = [
     "connectivity",
     "diff",
     "evaluate",
+    "explain_rule",
     "propose",
     "replay",
 ]

@@ -22,6 +22,7 @@ from deploy.semantics.deciding import Rules
 from deploy.semantics.ends import EXTERNAL, POD, Codes, Endpoint, Ends, Lens
 from deploy.semantics.peers import NO
 from deploy.semantics.policyset import PolicySet
+from deploy.semantics.profiles import Profile
 from deploy.semantics.programs import Program, first_of_runs
 from deploy.semantics.reading.manifests import judge_objects
 from deploy.semantics.rules import DIRECTIONS, PORT_PROTOCOLS, Range, Rule, Traffic
@@ -111,7 +112,7 @@ def connectivity(
     """
     given = read_policies(policies)
     chosen = acting(given, population, existing=existing, staged=staged)
-    engines = engines_for(profile, [chosen])
+    engines = _by_policies(engines_for(profile, [chosen]))
     places = _Places(population, by, Lens.of([chosen]))
     told = _Map(
         places, Court(chosen, engines, places.ends, Connections(places.kinds([chosen])), population.known_services)
@@ -135,7 +136,7 @@ def diff(
     Raises InputError.
     """
     both = [acting(read_policies(one), population, existing=existing, staged=staged) for one in (old, new)]
-    engines = engines_for(profile, both)
+    engines = _by_policies(engines_for(profile, both))
     places = _Places(population, by, Lens.of(both))
     connections = Connections(places.kinds(both))
     maps = []
@@ -150,6 +151,11 @@ def diff(
         tuple(_named(_less(_less(before, after), doubtful))),
         tuple(_named(_less(doubtful, doubtful_before))),
     )
+
+
+def _by_policies(engines: Iterable[Profile]) -> tuple[Profile, ...]:
+    """Return the engines without the ICMP messages that they let pass whatever the policies say."""
+    return tuple(replace(one, icmp_always_allowed=(), icmpv6_always_allowed=()) for one in engines)
 
 
 def acting(given: PolicySet, population: Population, *, existing: bool, staged: str) -> PolicySet:

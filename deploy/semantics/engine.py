@@ -46,7 +46,9 @@ class Engine:
                 found.put(policed & passes[connection], ALLOWED, "icmp")
         if profile.sctp is not True:
             rows = policed & self.connections.any_of(["sctp"])[connection]
-            _ask(found, rows, None if profile.sctp is None else "allowed", "sctp")
+            if profile.sctp == "option":
+                rows &= found.outcome == ALLOWED
+            _ask(found, rows, "allowed" if profile.sctp is False else None, "sctp")
         if profile.ipv6 is not True:
             rows = policed & ((self.ends.family[peer] == 6) | (self.ends.family[subject] == 6) & (kind == UNKNOWN))
             _ask(found, rows, None if profile.ipv6 is None else "allowed", "ipv6")

@@ -51,7 +51,7 @@ EXPECTED: dict[str, tuple[Any, ...]] = {
     ),
     "ambiguous_named_ports": ("?", True, False, True, True, True, False),
     "port_ranges": (True,) * 7,
-    "sctp": (True, True, "?", True, True, True, "?"),
+    "sctp": (True, True, "option", True, True, True, "?"),
     "ipv6": (True, True, True, True, True, False, "?"),
     "before_dnat": (True, False, False, False, False, False, False),
     "negated_namespaces_match_outside": (False, False, False, False, False, True, False),
@@ -137,7 +137,7 @@ def test_answers_are_the_expected_ones(field: str) -> None:
 def test_unknown_is_none() -> None:
     """What an engine's sources do not settle is None, never the word itself."""
     assert profile("npm").other_node_ingress is None
-    assert profile("cilium").sctp is None
+    assert profile("npm-windows").sctp is None
     values = [getattr(profile(name), field) for name in ENGINES for field in ANSWERS]
     assert "unknown" not in [value for value in values if isinstance(value, str)]
 

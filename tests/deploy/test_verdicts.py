@@ -119,7 +119,11 @@ def test_some_engines_let_some_icmp_pass_whatever_the_policies_say() -> None:
 
 def test_sctp_and_ipv6_are_left_open_where_the_engine_is_not_known_to_enforce_them() -> None:
     """Cilium's SCTP is an option; NPM knows no IPv6, and has no say about it beside others (profiles' sctp and ipv6)."""
-    assert under("cilium", DENY, "ingress", WEB, DB, "sctp", 80).reason == "sctp"
+    asked = ("ingress", WEB, DB, "sctp", 80)
+    assert under("cilium", DENY, *asked).outcome == "denied"
+    assert under("cilium", kubernetes("ingress: [{}]"), *asked).reason == "sctp"
+    assert under(with_answers(sctp=None), DENY, *asked).reason == "sctp"
+    assert under(with_answers(sctp=False), DENY, *asked).outcome == "allowed"
     six, other = pod("shop/web", ip="2001:db8::1"), pod("shop/db", ip="2001:db8::2")
     assert under("npm", DENY, "ingress", six, other).reason == "ipv6"
     assert ask(DENY, "ingress", six, other, profile="npm,calico").outcome == "denied"

@@ -54,8 +54,8 @@ class Profile:
     """A named port that stands for different numbers on different pods works."""
     port_ranges: bool | None
     """`endPort` is enforced; where not, only `port` counts."""
-    sctp: bool | None
-    """SCTP is enforced."""
+    sctp: bool | str | None
+    """SCTP is enforced; `option`: where that is switched off its packets are dropped, whatever the policies say."""
     ipv6: bool | None
     """IPv6 is enforced."""
     before_dnat: bool
