@@ -442,13 +442,19 @@ class _Map:
                 for target, more in named[other]:
                     weight = many * (more - 1) if source == target and one == other else many * more
                     for protocol, spans in protocols.items() if weight else ():
-                        weights[source, target, protocol][spans] += weight
+                        if _spoken(protocol, source) and _spoken(protocol, target):
+                            weights[source, target, protocol][spans] += weight
         found: Entries = {}
         for key, by_ports in weights.items():
             whole = union(by_ports)
             total = sizes[key[0]] * (sizes[key[1]] - (key[0] == key[1]))
             found[key] = whole, by_ports.get(whole, 0) < total
         return found
+
+
+def _spoken(protocol: str, place: Place) -> bool:
+    """Tell whether a place can speak a protocol: ICMP goes with one family of addresses."""
+    return isinstance(place, str) or {"icmp": 4, "icmpv6": 6}.get(protocol, place[0]) == place[0]
 
 
 def _spans(asked: list[Connection], kept: list[bool], other: int) -> Iterator[tuple[str, Ports]]:

@@ -39,7 +39,9 @@ def _text(connections: Sequence[Allowed]) -> str:
     told = []
     for (ports, partial), protocols in by_ports.items():
         names = sorted(protocols, key=_rank)
-        said = "all" if ports == "all" and len(names) == len(_PROTOCOLS) else f"{'+'.join(names)} {ports}"
+        # An address outside speaks the ICMP of its own family only.
+        spoken = len(_PROTOCOLS) - any(_range(end) is not None for end in (one.source, one.destination))
+        said = "all" if ports == "all" and len(names) == spoken else f"{'+'.join(names)} {ports}"
         told.append((_rank(names[0]), f"{said} (some pods)" if partial else said))
     return "; ".join(text for _, text in sorted(told))
 
