@@ -388,11 +388,11 @@ def test_end_port_counts_in_every_engine_of_today() -> None:
 
 
 def test_sctp_is_not_for_every_engine() -> None:
-    """Cilium enforces SCTP only where it is switched on (profiles, sctp)."""
+    """Cilium enforces SCTP only where it is switched on, and drops it elsewhere (profiles, sctp)."""
     text = kubernetes("ingress: [{ports: [{port: 80, protocol: SCTP}]}]")
     assert [ingress(text, WEB, port, "sctp", profile="calico") for port in (80, 81)] == ["allowed", "denied"]
-    verdict = ask(text, "ingress", WEB, DB, 81, "sctp", profile="cilium")
-    assert (verdict.outcome, verdict.reason) == ("undetermined", "sctp")
+    verdicts = [ask(text, "ingress", WEB, DB, port, "sctp", profile="cilium") for port in (80, 81)]
+    assert [(one.outcome, one.reason) for one in verdicts] == [("undetermined", "sctp"), ("denied", "isolation")]
 
 
 def test_azure_npm_leaves_ipv6_alone() -> None:
