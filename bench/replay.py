@@ -31,6 +31,7 @@ JUDGED = 5_000_000
 """In memory, or as many as the cluster has."""
 NEEDS = 5
 MAPPED = (100, 400, 1000)
+"""Beside the analyzers; podfence alone maps 10,000 as well."""
 SMALL, MIDDLE, LARGE = (
     Cluster(workloads=100, replicas=100),
     Cluster(workloads=1000, replicas=32),
@@ -131,7 +132,7 @@ def replayed(place: Path, cluster: Cluster) -> Iterator[Line]:
 def mapped(folder: Path, told: float) -> Iterator[Line]:
     """Measure who may talk to whom, from objects to the map, beside the analyzers."""
     folder.mkdir()
-    for workloads in MAPPED:
+    for workloads in (*MAPPED, LARGE.workloads):
         cluster = Cluster(workloads=workloads, replicas=1)
         place = folder / str(workloads)
         place.mkdir()
@@ -141,7 +142,8 @@ def mapped(folder: Path, told: float) -> Iterator[Line]:
         count = workloads * (workloads - 1)
         peers = [ratio(count / own.wall, told, "nca")] if workloads == MAPPED[0] else []
         try:
-            peers.append(ratio(count / own.wall, count / other_map(cluster), "netpol-analyzer"))
+            if workloads in MAPPED:
+                peers.append(ratio(count / own.wall, count / other_map(cluster), "netpol-analyzer"))
         except NotBuiltError as error:
             raise NotPossibleError(f"netpol-analyzer {error}") from error
         yield Line(f"connectivity of {workloads:,} workloads, from YAML", own.wall, "s", ", ".join(peers))

@@ -20,7 +20,6 @@ from deploy.ports import FIRST, LAST, Ports, less, text, union
 from deploy.semantics import deciding
 from deploy.semantics.deciding import Rules
 from deploy.semantics.ends import EXTERNAL, POD, Codes, Endpoint, Ends, Lens
-from deploy.semantics.peers import NO
 from deploy.semantics.policyset import PolicySet
 from deploy.semantics.profiles import Profile
 from deploy.semantics.programs import Program, first_of_runs
@@ -319,11 +318,11 @@ class _Map:
         self.places = places
         self.court = court
         self.size = places.ends.size
-        present = np.zeros(self.size, np.bool_)
+        self.here = np.zeros(self.size, np.bool_)
         for classes, _ in places.members.values():
-            present[classes] = True
-        present[places.ranges] = True
-        self.present = np.flatnonzero(present)
+            self.here[classes] = True
+        self.here[places.ranges] = True
+        self.present = np.flatnonzero(self.here)
 
     def entries(self) -> tuple[Entries, Entries]:
         """Return what is allowed, and what is undetermined, by names."""
@@ -383,8 +382,8 @@ class _Map:
             part = program.part[step]
             subjects = classes[bounds[part] : bounds[part + 1]]
             column = program.destination if outward else program.source
-            answers = one.peers.answers(np.full(len(self.present), column[step]), self.present)
-            peers, subjects = self.present[answers != NO], np.intersect1d(subjects, self.present)
+            meant = one.peers.meant(int(column[step]))
+            peers, subjects = meant[self.here[meant]], subjects[self.here[subjects]]
             left, right = (subjects, peers) if outward else (peers, subjects)
             traffic = one.traffics.condition(int(program.traffic[step]))
             yield replace(program.rules[step][1], traffic=traffic), (left[:, None] * self.size + right[None, :]).ravel()

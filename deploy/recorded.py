@@ -9,19 +9,16 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from deploy.population import Population
 from deploy.semantics.ends import Codes
 from deploy.semantics.selectors import Truth
 from deploy.semantics.traffic import Connection
-from learner.engine import COVERAGE, FLOWS, settings_table, statement
+from learner.engine import DuckEngine, duck, settings_table, statement
 from learner.evidence import Thresholds
 from recorder.errors import RecordingError
-from recorder.records import SCHEMAS
 from recorder.store import Recording
 
 
@@ -84,36 +81,32 @@ def reading(recording: Recording) -> Iterator[None]:
     """Raise RecordingError where a file of the recording turns out to be damaged while it is read."""
     try:
         yield
-    except (duckdb.InvalidInputException, duckdb.IOException, pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise RecordingError(f"{recording.uri}: cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def edges(recording: Recording, population: Population, *, dialled: bool = False) -> Edges:
-    """Return the distinct edges of a recording; `dialled` asks for what was dialled, too."""
-    with duckdb.connect() as connection:
-        # Progress bars belong to the command line.
-        connection.execute("SET enable_progress_bar = false")
-        files = recording.files("flows")
-        flows = ds.dataset(files, schema=SCHEMAS["flows"], filesystem=recording.filesystem, format="parquet")
-        connection.register("recorded_flows", flows)
-        connection.register("recorded_coverage", recording.read("coverage"))
-        connection.register("pods", _pods(population))
-        connection.register("addresses", _addresses(population))
-        connection.register("settings", settings_table(asdict(Thresholds())))
-        connection.execute(f"CREATE TEMP VIEW flows AS {FLOWS.format(table='recorded_flows')}")
-        connection.execute(f"CREATE TEMP VIEW coverage AS {COVERAGE.format(table='recorded_coverage')}")
-        connection.execute(f"CREATE TEMP TABLE holders AS {statement('holders')}")
-        connection.execute(f"CREATE TEMP VIEW identified AS {_own('identified')}")
-        connection.execute(f"CREATE TEMP TABLE clean AS {statement('clean')}")
-        connection.execute(f"CREATE TEMP TABLE edges AS {_own('recorded')}")
-        for name in ("ends", "connections"):
-            connection.execute(f"CREATE TEMP TABLE {name} AS {_own(f'recorded_{name}')}")
-        ends = connection.execute("SELECT kind, ip, id FROM ends ORDER BY number").fetchall()
-        kinds = connection.execute(
-            "SELECT protocol, dst_port, icmp_type, icmp_code FROM connections ORDER BY number"
-        ).fetchall()
-        columns = connection.execute(_own("recorded_edges")).fetchnumpy()
-        ways, asked = _asked(connection) if dialled else ([], {})
+    """Return the distinct edges of a recording; `dialled` asks for what was dialled, too.
+
+    Raises RecordingError when a file of it cannot be read, UnsupportedError when memory and disk do not suffice.
+    """
+    with duck(recording) as engine:
+        engine.register("pods", _pods(population))
+        engine.register("addresses", _addresses(population))
+        engine.register("settings", settings_table(asdict(Thresholds())))
+        for kind, name, sql in (
+            ("TABLE", "holders", statement("holders")),
+            ("VIEW", "identified", _own("identified")),
+            ("TABLE", "clean", statement("clean")),
+            ("TABLE", "edges", _own("recorded")),
+            ("TABLE", "ends", _own("recorded_ends")),
+            ("TABLE", "connections", _own("recorded_connections")),
+        ):
+            engine.create(kind, name, sql)
+        ends = engine.rows("SELECT kind, ip, id FROM ends ORDER BY number")
+        kinds = engine.rows("SELECT protocol, dst_port, icmp_type, icmp_code FROM connections ORDER BY number")
+        columns = engine.columns(_own("recorded_edges"))
+        ways, asked = _asked(engine) if dialled else ([], {})
     columns["answered"] = columns.pop("connections")
     return Edges(
         ends=tuple(End(*row) for row in ends),
@@ -123,13 +116,13 @@ def edges(recording: Recording, population: Population, *, dialled: bool = False
     )
 
 
-def _asked(connection: duckdb.DuckDBPyConnection) -> tuple[list[tuple[Any, ...]], Mapping[str, Codes]]:
-    connection.execute(f"CREATE TEMP TABLE asked AS {_own('recorded_dialled')}")
-    ways = connection.execute(
+def _asked(engine: DuckEngine) -> tuple[list[tuple[Any, ...]], Mapping[str, Codes]]:
+    engine.create("TABLE", "asked", _own("recorded_dialled"))
+    ways = engine.rows(
         "SELECT DISTINCT ON (way) service, dialled_ip, dialled_port FROM asked WHERE way >= 0 ORDER BY way"
-    ).fetchall()
+    )
     columns = "source, destination, connection, way"
-    return ways, connection.execute(f"SELECT {columns} FROM asked ORDER BY {columns}").fetchnumpy()  # noqa: S608 - names
+    return ways, engine.columns(f"SELECT {columns} FROM asked ORDER BY {columns}")  # noqa: S608 - names
 
 
 def _dialled(

@@ -64,8 +64,7 @@ def replay(
     sets = [one for one in (after, given, before) if one is not None]
     engines = engines_for(profile, sets)
     book = learned if isinstance(learned, Learned) or learned is None else Learned.read(learned)
-    with reading(opened):
-        found = edges(opened, population, dialled=any(one.before_dnat for one in engines))
+    found = edges(opened, population, dialled=any(one.before_dnat for one in engines))
     cases = Cases(found, population, Lens.of(sets))
     hearing = _Hearing(cases, engines, Decisions.of(book))
     return hearing.close(profile, after, given if existing else None, before, fail_on)

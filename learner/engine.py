@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
+from numpy.typing import NDArray
 from pyarrow import fs as pafs
 
 from recorder.errors import RecordingError, UnsupportedError
@@ -126,8 +127,19 @@ class DuckEngine:
     def run(self) -> None:
         """Run every step over the recording and the registered tables."""
         for name in STEPS:
-            kind = "VIEW" if name in VIEWS else "TABLE"
-            self._base.execute(f"CREATE {kind} {name} AS {statement(name)}")
+            self.create("VIEW" if name in VIEWS else "TABLE", name, statement(name))
+
+    def create(self, kind: str, name: str, sql: str) -> None:
+        """Make a `TABLE` or `VIEW` of a SELECT."""
+        self._base.execute(f"CREATE {kind} {name} AS {sql}")
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a small result as tuples."""
+        return self._base.execute(sql).fetchall()
+
+    def columns(self, sql: str) -> dict[str, NDArray[Any]]:
+        """Return a result without nulls as numpy columns."""
+        return self._base.execute(sql).fetchnumpy()
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """Return the rows of a small result."""
@@ -155,7 +167,7 @@ def duck(recording: Recording, *, memory: str = "1500MB", threads: int | None = 
                 engine.close()
         except duckdb.OutOfMemoryException as error:
             raise UnsupportedError(
-                f"{recording.uri}: learning needs more than {memory} of memory and the disk space of {spill}; allow more"
+                f"{recording.uri}: bringing it down to patterns or edges needs more than {memory} of memory and the disk space of {spill}; allow more"
             ) from error
         except (duckdb.ProgrammingError, duckdb.InternalError):
             raise  # a mistake in the SQL is no fault of the recording's

@@ -52,6 +52,7 @@ class Peers:
         self._sets = tuple(sets)
         self._numbers: dict[Peer, int] = {}
         self._rows: list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]] = []
+        self._meanings: list[Codes] = []
         self._packed: tuple[NDArray[np.uint8], NDArray[np.uint8], Codes] | None = None
         self._meant: dict[Selector, tuple[tuple[Net, ...], tuple[Net, ...]]] = {}
         self._inside: dict[tuple[Net, ...], Answers] = {}
@@ -65,9 +66,14 @@ class Peers:
         if found is None:
             found = self._numbers[peer] = len(self._rows)
             rows, answers = self.row(peer)
+            self._meanings.append(rows)
             self._rows.append((self._bits(rows[answers == YES]), self._some(rows[answers == MAYBE])))
             self._packed = None
         return found
+
+    def meant(self, number: int) -> Codes:
+        """Return the classes that a condition may mean."""
+        return self._meanings[number]
 
     def answers(self, numbers: Codes, classes: Codes) -> Answers:
         """Return the answer of each condition on each class (equally long arrays)."""
