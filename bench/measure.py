@@ -66,7 +66,8 @@ def spent(command: Sequence[str]) -> Cost:
 
 def ratio(mine: float, theirs: float, peer: str) -> str:
     """Return how many times the peer's figure ours is, as text."""
-    return f"{mine / theirs:.3g} x {peer}"
+    times = mine / theirs
+    return f"{times:,.0f} x {peer}" if times >= 1000 else f"{times:.3g} x {peer}"
 
 
 def _once(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Cost:
