@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check lint types layers docs docs-check sabotage bench example lock clean
+.PHONY: demo test check lint types layers docs docs-check sabotage mutate bench example lock clean
 
 demo: $(VENV)/.run
 	@$(BIN)/podfence demo
@@ -33,6 +33,10 @@ docs-check: $(VENV)/.dev
 # Breaks each stage on purpose and shows which test turns red.
 sabotage: $(VENV)/.dev
 	$(BIN)/python tests/sabotage.py
+
+# Changes the judge in small ways and tells which changes no test notices; ARGS="--sample 5 deploy/semantics/engine.py".
+mutate: $(VENV)/.dev
+	$(BIN)/python tests/mutations.py $(ARGS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
