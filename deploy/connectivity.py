@@ -6,7 +6,7 @@ What an engine lets pass whatever the rules say (kubelet probes, some ICMP) is n
 """
 
 import ipaddress
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -226,8 +226,9 @@ class _Places:
         self.groups: dict[str, list[int]] = defaultdict(list)
         for pod in living(population):
             name = pod.workload if by == "workload" else f"{pod.namespace}/{pod.name}"
-            self.groups[name].append(len(endpoints))
-            endpoints.append(population.now(pod, pod.ips[0] if pod.ips else None))
+            for ip in pod.ips:
+                self.groups[name].append(len(endpoints))
+                endpoints.append(population.now(pod, ip))
         self.outside: list[Range] = []
         pods = len(endpoints)
         for family, size in ((4, 32), (6, 128)):
@@ -359,8 +360,9 @@ class _Map:
             found.append(pairs[closed if direction == "egress" else ~closed])
         pairs = np.unique(np.concatenate(found))
         outside = self.places.ends.kind == EXTERNAL
-        both: Truth = outside[pairs // self.size] & outside[pairs % self.size]
-        kept: Codes = pairs[~both]
+        left, right = pairs // self.size, pairs % self.size
+        family = self.places.ends.family
+        kept: Codes = pairs[~(outside[left] & outside[right]) & (family[left] == family[right])]
         return kept
 
     def _closed(self, direction: str) -> Truth:
@@ -427,33 +429,32 @@ class _Map:
         """Return the connections by names and ranges, with whether all pods of both may."""
         places = self.places
         named: dict[int, list[tuple[Place, int]]] = defaultdict(list)
-        sizes: dict[Place, int] = dict.fromkeys(places.outside, 1)
+        sizes: dict[Place, Counter[int]] = {place: Counter({place[0]: 1}) for place in places.outside}
         for name, (classes, counts) in places.members.items():
-            sizes[name] = int(counts.sum())
+            sizes[name] = Counter()
             for number, count in zip(classes.tolist(), counts.tolist(), strict=True):
                 named[number].append((name, count))
+                sizes[name][int(places.ends.family[number])] += count
         for place, number in zip(places.outside, places.ranges.tolist(), strict=True):
             named[number].append((place, 1))
         weights: dict[Entry, dict[Ports, int]] = defaultdict(lambda: defaultdict(int))
         for number, protocols in ports.items():
             one, other = int(left[number]), int(right[number])
+            silent = {4: "icmpv6", 6: "icmp"}[int(places.ends.family[one])]
             for source, many in named[one]:
                 for target, more in named[other]:
                     weight = many * (more - 1) if source == target and one == other else many * more
                     for protocol, spans in protocols.items() if weight else ():
-                        if _spoken(protocol, source) and _spoken(protocol, target):
+                        if protocol != silent:
                             weights[source, target, protocol][spans] += weight
         found: Entries = {}
         for key, by_ports in weights.items():
             whole = union(by_ports)
-            total = sizes[key[0]] * (sizes[key[1]] - (key[0] == key[1]))
+            one, other = sizes[key[0]], sizes[key[1]]
+            spoken = {"icmp": (4,), "icmpv6": (6,)}.get(key[2], (4, 6))
+            total = sum(one[family] * (other[family] - (key[0] == key[1])) for family in spoken)
             found[key] = whole, by_ports.get(whole, 0) < total
         return found
-
-
-def _spoken(protocol: str, place: Place) -> bool:
-    """Tell whether a place can speak a protocol: ICMP goes with one family of addresses."""
-    return isinstance(place, str) or {"icmp": 4, "icmpv6": 6}.get(protocol, place[0]) == place[0]
 
 
 def _spans(asked: list[Connection], kept: list[bool], other: int) -> Iterator[tuple[str, Ports]]:

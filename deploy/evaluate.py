@@ -167,7 +167,7 @@ def _ends(population: Population, name: str) -> list[tuple[str, Endpoint]]:
         close = difflib.get_close_matches(name, sorted(known), 3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise InputError(f"{name!r} is no pod or workload (namespace/pod, namespace/kind/name){hint}")
-    return [(f"{pod.namespace}/{pod.name}", population.now(pod, pod.ips[0] if pod.ips else None)) for pod in found]
+    return [(f"{pod.namespace}/{pod.name}", population.now(pod, ip)) for pod in found for ip in pod.ips or (None,)]
 
 
 def _pairs(
@@ -177,6 +177,10 @@ def _pairs(
     source = np.repeat(np.arange(len(lefts)), len(rights))
     target = np.tile(np.arange(len(rights)), len(lefts)) + len(lefts)
     left, right, itself = court.ends.pairs(source, target)
+    families = court.ends.family[left], court.ends.family[right]
+    # Addresses of two families do not meet; a node whose address is not known meets any.
+    meet = (families[0] == families[1]) | (families[0] <= 0) | (families[1] <= 0)
+    source, target, left, right, itself = (one[meet] for one in (source, target, left, right, itself))
     keys = np.stack([left, right, itself])
     _, first, counts = np.unique(keys, axis=1, return_index=True, return_counts=True)
     alone = len(first) == 1

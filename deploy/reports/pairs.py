@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from deploy.connectivity import Allowed
-from deploy.semantics.rules import Range, address_range
+from deploy.semantics.rules import PORT_PROTOCOLS, Range, address_range
 
-_PROTOCOLS = ("tcp", "udp", "sctp", "icmp", "icmpv6")
+_PROTOCOLS = (*PORT_PROTOCOLS, "icmp", "icmpv6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ def _text(connections: Sequence[Allowed]) -> str:
     told = []
     for (ports, partial), protocols in by_ports.items():
         names = sorted(protocols, key=_rank)
-        # An address outside speaks the ICMP of its own family only.
-        spoken = len(_PROTOCOLS) - any(_range(end) is not None for end in (one.source, one.destination))
-        said = "all" if ports == "all" and len(names) == spoken else f"{'+'.join(names)} {ports}"
+        # One family of addresses speaks one kind of ICMP.
+        whole = ports == "all" and set(PORT_PROTOCOLS) < set(names)
+        said = "all" if whole else f"{'+'.join(names)} {ports}"
         told.append((_rank(names[0]), f"{said} (some pods)" if partial else said))
     return "; ".join(text for _, text in sorted(told))
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import random
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -76,7 +77,10 @@ def population(namespaces: dict[str, dict[str, str]], pods: list[dict[str, Any]]
     for name, labels in namespaces.items():
         story.add("Namespace", name, {"metadata": {"labels": labels}})
     for pod in pods:
-        story.pod(**pod)
+        ips = pod.pop("ips", None)
+        identity = story.pod(**pod)
+        if ips:
+            story.identities[story.identities.index(identity)] = replace(identity, ips=list(ips))
     return Population.of(Tables(story))
 
 
@@ -93,7 +97,7 @@ def outcomes(court: Court, ends: Ends, left: int, right: int, connections: int) 
 def everything(given: PolicySet, people: Population, profile: str) -> Truths:
     """Return (source, destination, protocol, port or type) of what is allowed, and of what is undetermined: all with all."""
     engines = engines_for(profile, [given])
-    pods = [(f"{pod.namespace}/{pod.name}", people.now(pod, pod.ips[0])) for pod in living(people)]
+    pods = [(f"{pod.namespace}/{pod.name}", people.now(pod, ip)) for pod in living(people) for ip in pod.ips]
     places = [*pods, *((ip, Endpoint("external", ip=ip)) for ip in OUTSIDE)]
     ends = Ends([one for _, one in places], Lens.of([given]))
     asked = [Connection(protocol, port) for protocol in ("tcp", "udp", "sctp") for port in PORTS]
@@ -107,8 +111,8 @@ def everything(given: PolicySet, people: Population, profile: str) -> Truths:
                 continue
             for one, outcome in zip(asked, outcomes(court, ends, left, right, len(asked)), strict=True):
                 number = one.port if one.port is not None else one.icmp_type
-                versions = {4 if "." in name else 6 for name in (source, target) if name in OUTSIDE}
-                if {"icmp": 6, "icmpv6": 4}.get(one.protocol) in versions or number is None:
+                versions = {4 if "." in str(end.ip) else 6 for _, end in (places[left], places[right])}
+                if len(versions) > 1 or {"icmp": 6, "icmpv6": 4}.get(one.protocol) in versions or number is None:
                     continue
                 if outcome:
                     (sure if outcome == 1 else unsure).add((source, target, one.protocol, number))
@@ -152,7 +156,7 @@ def world(number: int, kind: str) -> tuple[PolicySet, Population]:
         {
             "name": f"{pod.namespace}/{pod.name}",
             "labels": pod.labels,
-            "ip": pod.addresses[0],
+            "ips": pod.addresses,
             "ports": [(port.name, port.number, port.protocol) for port in pod.ports],
         }
         for pod in one.world.pods
@@ -297,6 +301,26 @@ def test_a_workload_of_which_only_some_pods_may_is_partial() -> None:
     found = connectivity(policies(text_), population(spaces, pods), profile="calico")
     wanted = Allowed("shop/deployment/a", "shop/deployment/b", "tcp", "80-81", partial=True)
     assert wanted in found.connections
+
+
+def test_addresses_of_two_families_do_not_meet() -> None:
+    """A pod with both families may be reached on one only, which is part of what the pair may."""
+    pods = [
+        {"name": "shop/a", "labels": {"app": "a"}, "ips": ("10.0.0.1", "2001:db8::1")},
+        {"name": "shop/b", "labels": {"app": "b"}, "ips": ("10.0.0.2", "2001:db8::2")},
+        {"name": "shop/c", "labels": {"app": "c"}, "ips": ("10.0.0.3",)},
+    ]
+    text_ = """
+        apiVersion: networking.k8s.io/v1
+        kind: NetworkPolicy
+        metadata: {name: p, namespace: shop}
+        spec: {podSelector: {matchLabels: {app: b}}, ingress: [{from: [{ipBlock: {cidr: '2001:db8::/64'}}], ports: [{port: 80}]}]}
+    """
+    found = connectivity(policies(text_), population({"shop": {}}, pods), profile="calico", by="pod")
+    assert Allowed("shop/a", "shop/b", "tcp", "80", partial=True) in found.connections
+    assert not [one for one in found.connections if (one.source, one.destination) == ("shop/c", "shop/b")]
+    assert not [one for one in found.connections if one.source == "::/0" and one.destination == "shop/c"]
+    assert {one.protocol for one in found.connections if one.source == "shop/c"} == {"tcp", "udp", "sctp", "icmp"}
 
 
 def test_sets_of_ports_are_sets() -> None:

@@ -46,6 +46,13 @@ def test_the_kubelet_reaches_its_own_pods(name: str) -> None:
     assert ask(DENY, "ingress", OWN, DB, profile=name).reason == "own-node"
 
 
+def test_who_isolates_is_named_where_it_still_matters() -> None:
+    """What an engine lets pass has no decider; what it leaves open names who would have denied."""
+    assert ask(DENY, "ingress", OWN, DB, profile="calico").by is None
+    assert under("npm", DENY, "ingress", FOREIGN, DB).by == "NetworkPolicy shop/p"
+    assert ask(DENY, "ingress", WEB, outside("203.0.113.1"), profile="calico").by is None
+
+
 def test_what_arrives_from_another_node_is_policed_by_its_address_passes_or_is_left_open() -> None:
     """A foreign node may be a host-network pod or a translated client (profiles' other-node-ingress)."""
     outcomes = {
