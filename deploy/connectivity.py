@@ -440,7 +440,7 @@ class _Map:
         weights: dict[Entry, dict[Ports, int]] = defaultdict(lambda: defaultdict(int))
         for number, protocols in ports.items():
             one, other = int(left[number]), int(right[number])
-            silent = {4: "icmpv6", 6: "icmp"}[int(places.ends.family[one])]
+            silent = {4: "icmpv6", 6: "icmp"}.get(int(places.ends.family[one]))
             for source, many in named[one]:
                 for target, more in named[other]:
                     weight = many * (more - 1) if source == target and one == other else many * more
@@ -450,9 +450,9 @@ class _Map:
         found: Entries = {}
         for key, by_ports in weights.items():
             whole = union(by_ports)
-            one, other = sizes[key[0]], sizes[key[1]]
+            held, served = sizes[key[0]], sizes[key[1]]
             spoken = {"icmp": (4,), "icmpv6": (6,)}.get(key[2], (4, 6))
-            total = sum(one[family] * (other[family] - (key[0] == key[1])) for family in spoken)
+            total = sum(held[family] * (served[family] - (key[0] == key[1])) for family in spoken)
             found[key] = whole, by_ports.get(whole, 0) < total
         return found
 
