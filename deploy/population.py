@@ -95,6 +95,7 @@ class Population:
     by_workload: dict[str, list[Pod]] = field(default_factory=dict)
     namespaces: dict[str, list[Version]] = field(default_factory=dict)
     served: dict[str, tuple[tuple[str, str, int], ...]] = field(default_factory=dict)
+    _unknown: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     _stretches: dict[tuple[str, str], list[tuple[int, int, Pairs, Pairs]]] = field(default_factory=dict)
 
     @classmethod
@@ -180,7 +181,20 @@ class Population:
             services=self.served.get(pod.uid, ()),
             host_network=pod.host_network,
             node=pod.node,
+            vague=self._vague(pod),
         )
+
+    def _vague(self, pod: Pod) -> frozenset[str]:
+        """Return whose labels the inventory does not hold."""
+        key = (pod.namespace, pod.service_account or "default")
+        if key not in self._unknown:
+            accounts = self.versions.get(("ServiceAccount", key[0]), ())
+            known = {
+                "namespace": bool(self.namespaces.get(key[0])),
+                "account": any(one.name == key[1] for one in accounts),
+            }
+            self._unknown[key] = frozenset(what for what, held in known.items() if not held)
+        return self._unknown[key]
 
     def successor(self, pod: Pod) -> Pod:
         """Return a pod's latest label version while it lives, else that of its namesake or of its workload's last pod."""

@@ -33,6 +33,7 @@ REASONS: Mapping[str, str] = {
     "fqdn": "the addresses of the name are not known",
     "engines": "engines differ",
     "except": "inside a range that another rule leaves out",
+    "labels": "the labels of the namespace or service account are not known",
     "peer": "a rule asks for something that is not recorded",
     "service-backends": "the endpoints of the Service fare differently",
 }

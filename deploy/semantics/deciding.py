@@ -15,7 +15,7 @@ from deploy.semantics.peers import MAYBE, NO, YES, Answers, Peers
 from deploy.semantics.policyset import PolicySet
 from deploy.semantics.profiles import Profile
 from deploy.semantics.programs import ALLOW, DENY, LOG, PASS, Program, expand, first_of_runs
-from deploy.semantics.rules import DIRECTIONS, Doubtful, Policy, Rule, Serves
+from deploy.semantics.rules import DIRECTIONS, Block, Doubtful, Policy, Rule, Serves
 from deploy.semantics.selectors import Truth
 from deploy.semantics.traffic import Connections, Traffics
 
@@ -48,7 +48,7 @@ REASONS = (
         "order",
         "service",
     ),
-    *("fqdn", "engines", "except", "peer"),
+    *("fqdn", "engines", "except", "labels", "peer"),
 )
 """Reason codes of verdicts; `Verdict` says what each means."""
 CODE = {name: number for number, name in enumerate(REASONS)}
@@ -296,6 +296,8 @@ class Rules:
                 return named[0] if named[0] in CODE else "peer"
             if ends.first[number] != ends.last[number]:
                 return "prefix"
+            if any(one[number] for one in ends.vague.values()) and not any(isinstance(leaf, Block) for leaf in leaves):
+                return "labels"
             return "host-network" if ends.host[number] else "ip-block"
         return "source-port" if rule.traffic.source_ports else "port"
 

@@ -47,7 +47,7 @@ class Endpoint:
     `kind`: `pod`, `node`, `apiserver`, `external`, or `unknown` where nobody can say who held the address. `name` is the
     pod's uid or the node's name, `ip` an address or prefix, `node` the node the pod runs on. `services`: (Service
     `namespace/name`, protocol, port) that it is an endpoint of. `translated`: what arrives at the other end is another
-    address than `ip`.
+    address than `ip`. `vague` names whose labels nobody knows: `namespace`, `account`.
     """
 
     kind: str
@@ -63,6 +63,7 @@ class Endpoint:
     host_network: bool = False
     node: str | None = None
     translated: bool = False
+    vague: frozenset[str] = frozenset()
 
     def scheme(self, name: str) -> dict[str, str]:
         """Return the labels that selectors of a scheme (see `rules.Pods`) look at."""
@@ -200,7 +201,7 @@ class Ends:
 
     `far` and `near` (int64, one an end) are its class to pods elsewhere and to pods of its own node, which differ for nodes
     only. `node` and `holder` (int64, -1: none) number nodes and pods. The columns of classes are `kind` (index into KINDS),
-    `host` (a host-network pod), `translated`, `namespace`, `family`, `first` and `last` (ranges of the lens), `ports`
+    `vague` (whose labels are not known, by what), `host` (a host-network pod), `translated`, `namespace`, `family`, `first` and `last` (ranges of the lens), `ports`
     (number of a set of declared ports in `port_sets`).
     """
 
@@ -239,7 +240,7 @@ class Ends:
         labels, told, ports = self._seen(one) if kind == POD or host else ({}, None, ())
         served = self.lens.services
         services = frozenset(entry for entry in one.services if entry[0] in served) if served else frozenset()
-        key = (kind, host, one.translated, slots, told, ports, services)
+        key = (kind, host, one.translated, slots, told, ports, services, one.vague)
         number = self._known.setdefault(key, len(self._rows))
         if number == len(self._rows):
             self._rows.append(_Row(kind, host, one.translated, one, slots, ports, services, labels))
@@ -281,6 +282,9 @@ class Ends:
         self.kind = np.array([row.kind for row in rows], np.int64)
         self.host = np.array([row.host for row in rows], np.bool_)
         self.translated = np.array([row.translated for row in rows], np.bool_)
+        self.vague = {
+            name: np.array([name in row.endpoint.vague for row in rows], np.bool_) for name in ("namespace", "account")
+        }
         named = [row.endpoint.namespace if row.kind == POD or row.host else "" for row in rows]
         self.namespace = np.array([spaces.setdefault(name, len(spaces)) for name in named], np.int64)
         self.family, self.first, self.last = (
@@ -334,8 +338,8 @@ class Ends:
 
     @cached_property
     def doubtful(self) -> Codes:
-        """Return the classes that selectors cannot settle: ends nobody knows, and host-network pods."""
-        return np.flatnonzero((self.kind == UNKNOWN) | self.host)
+        """Return the classes that selectors may not settle: ends nobody knows, host-network pods, unknown labels."""
+        return np.flatnonzero((self.kind == UNKNOWN) | self.host | self.vague["namespace"] | self.vague["account"])
 
     @cached_property
     def _relative(self) -> bool:

@@ -191,6 +191,11 @@ class Peers:
         if peer.pods != ALL:
             selected &= peer.pods.of(ends.labels(peer.scheme), rows)
         found = np.where(selected & (kinds == POD), YES, NO).astype(np.int8)
+        for what in _looks_at(peer):
+            vague = ends.vague[what][rows] & (kinds == POD)
+            if peer.namespace is not None:
+                vague &= ends.namespace[rows] == ends.namespace_code(peer.namespace)
+            found[vague] = MAYBE
         found[selected & ends.host[rows]] = self._hosts
         found[kinds == UNKNOWN] = MAYBE
         if self.profile.negated_namespaces_match_outside and only_negative(peer.namespaces):
@@ -278,6 +283,21 @@ class Peers:
                 if service == peer.service and peer.protocol in (None, protocol) and peer.port in (None, port):
                     found[place] = YES
         return found
+
+
+_NAMES = frozenset({"kubernetes.io/metadata.name", "projectcalico.org/name"})
+"""Labels of namespaces that follow from their names."""
+_INHERITED = {"pcns.": "namespace", "io.cilium.k8s.namespace.labels.": "namespace", "pcsa.": "account"}
+
+
+def _looks_at(peer: Pods) -> set[str]:
+    """Return whose labels, beside the pod's own, a condition looks at."""
+    found = {"namespace" for key in peer.namespaces.keys() if key not in _NAMES}  # noqa: SIM118 - no mapping
+    for key in peer.pods.keys() if peer.scheme != "pod" else ():
+        for prefix, what in _INHERITED.items():
+            if key.startswith(prefix) and key.removeprefix(prefix) not in _NAMES:
+                found.add(what)
+    return found
 
 
 def _alternatives(selector: Selector) -> Selector:

@@ -15,7 +15,7 @@ from deploy.semantics.ends import Endpoint, Ends, Lens
 from deploy.semantics.profiles import Profile, profile
 from deploy.semantics.traffic import Connection, Connections
 from deploy.semantics.verdicts import Court, Verdict, judge_half
-from tests.deploy.world import DB, WEB, ask, egress, ingress, kubernetes, outside, pod, policies
+from tests.deploy.world import DB, WEB, ask, calico, egress, ingress, kubernetes, outside, pod, policies
 
 DENY = kubernetes("policyTypes: [Ingress, Egress]")
 OWN, FOREIGN = Endpoint("node", ip="192.168.0.1", name="node-a"), Endpoint("node", ip="192.168.0.2", name="node-b")
@@ -291,3 +291,19 @@ def test_with_kube_network_policies_any_network_policy_hides_the_baseline() -> N
     outcomes = {name: ingress(text, WEB, profile=name) for name in ("kube-network-policies", "calico")}
     assert outcomes == {"kube-network-policies": "allowed", "calico": "denied"}
     assert ingress(textwrap.dedent(baseline), WEB, profile="kube-network-policies") == "denied"
+
+
+def test_labels_that_nobody_knows_are_not_taken_for_absent() -> None:
+    """A pod whose Namespace or ServiceAccount the inventory lacks may have any label of it; its name is known."""
+    lost = pod("shop/web", vague=frozenset({"namespace", "account"}))
+    for term in ("matchLabels: {team: red}", "matchExpressions: [{key: team, operator: DoesNotExist}]"):
+        text = kubernetes(f"ingress: [{{from: [{{namespaceSelector: {{{term}}}}}]}}]")
+        assert ask(text, "ingress", lost, DB, profile="calico").reason == "labels"
+    named = kubernetes("ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}}]}]")
+    assert ingress(named, lost) == "allowed"
+    assert ingress(kubernetes("ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]"), lost) == "allowed"
+    account = calico("selector: all()\ningress: [{action: Allow, source: {serviceAccounts: {selector: role == 'x'}}}]")
+    assert [ask(account, "ingress", one, DB, profile="calico").outcome for one in (lost, WEB)] == [
+        "undetermined",
+        "denied",
+    ]
