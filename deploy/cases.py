@@ -101,7 +101,7 @@ class Parties:
             return pod.workload, then, self.population.now(pod, end.ip)
         served = self.population.served.get(end.ip, ())
         endpoint = {
-            "node": Endpoint("node", ip=end.ip, name=end.id or ""),
+            "node": Endpoint("node", ip=end.ip, name=end.id or "", services=served),
             "apiserver": Endpoint("apiserver", ip=end.ip, services=served),
             "external": Endpoint("external", ip=end.ip, services=served),
             "multicast": Endpoint("external", ip=end.ip),

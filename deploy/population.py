@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
@@ -85,7 +86,7 @@ class Backend:
 _KINDS = ("Namespace", "Node", "Service", "EndpointSlice", "ServiceAccount")
 
 
-@dataclass(slots=True)
+@dataclass
 class Population:
     """The identities and inventory of a recording, indexed."""
 
@@ -210,7 +211,7 @@ class Population:
         found: dict[Backend, None] = {}
         for start, stop, entry, slices in self._slices(service, port, protocol):
             for endpoint in slices.get("endpoints") or ():
-                for backend in self._behind(endpoint, int(entry["port"]), start, stop):
+                for backend in self._behind(service, endpoint, int(entry["port"]), start, stop):
                     found[backend] = None
         return tuple(
             sorted(found, key=lambda one: (one.start, one.stop, one.address, one.port, one.kind, one.id or ""))
@@ -236,13 +237,31 @@ class Population:
                         if (entry.get("name") or "") in names and _same(entry, protocol) and entry.get("port"):
                             yield start, stop, entry, other.body
 
-    def _behind(self, endpoint: dict[str, Any], port: int, start: int, stop: int) -> Iterator[Backend]:
+    def _behind(self, service: str, endpoint: dict[str, Any], port: int, start: int, stop: int) -> Iterator[Backend]:
         target = endpoint.get("targetRef") or {}
         known = self.by_uid.get(str(target.get("uid")), [])
         versions = [pod for pod in known if pod.start < stop] or known
-        kind = "pod" if versions else "unresolved" if target.get("kind") == "Pod" else "external"
         for address in endpoint.get("addresses") or ():
-            yield Backend(start, stop, kind, address, versions[-1].id if versions else None, port)
+            kind, id_ = "external", self._node_of.get(address)
+            if versions:
+                kind, id_ = "pod", versions[-1].id
+            elif target.get("kind") == "Pod":
+                kind, id_ = "unresolved", None
+            elif service == "default/kubernetes":
+                kind, id_ = "apiserver", None
+            elif id_ is not None:
+                kind = "node"
+            yield Backend(start, stop, kind, address, id_, port)
+
+    @cached_property
+    def _node_of(self) -> dict[str, str]:
+        """Return the node that has an address."""
+        return {
+            entry["address"]: version.name
+            for version in self.versions.get(("Node", None), ())
+            for entry in version.body.get("status", {}).get("addresses", ())
+            if entry.get("type") in ("InternalIP", "ExternalIP")
+        }
 
     @property
     def known_services(self) -> frozenset[str]:

@@ -34,6 +34,7 @@ REASONS: Mapping[str, str] = {
     "engines": "engines differ",
     "except": "inside a range that another rule leaves out",
     "labels": "the labels of the namespace or service account are not known",
+    "subject": "nobody can tell whether the policy selects the pod",
     "peer": "a rule asks for something that is not recorded",
     "service-backends": "the endpoints of the Service fare differently",
 }

@@ -48,7 +48,7 @@ REASONS = (
         "order",
         "service",
     ),
-    *("fqdn", "engines", "except", "labels", "peer"),
+    *("fqdn", "engines", "except", "labels", "subject", "peer"),
 )
 """Reason codes of verdicts; `Verdict` says what each means."""
 CODE = {name: number for number, name in enumerate(REASONS)}
@@ -216,9 +216,11 @@ class Rules:
         for rows in _slices(program, subject, np.flatnonzero(((kind == POD) | hosts) & governed)):
             cells = (source[rows], destination[rows], connection[rows])
             found.store(rows, self._decide(program, subject[rows], cells))
-        doubted = hosts & (program.doubted[subject] >= 0)
+        doubted = (hosts | (kind == POD)) & (program.doubted[subject] >= 0)
         if doubted.any():
-            found.put(doubted, UNDETERMINED, "host-network")
+            vague = self.ends.vague["namespace"][subject] | self.ends.vague["account"][subject]
+            for some, reason in ((hosts, "host-network"), (~hosts & vague, "labels"), (~hosts & ~vague, "subject")):
+                found.put(doubted & some, UNDETERMINED, reason)
             found.policy[doubted] = program.doubted[subject[doubted]]
         return found
 

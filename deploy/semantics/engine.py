@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deploy.semantics.deciding import ALLOWED, CODE, UNDETERMINED, Rules, Verdicts
+from deploy.semantics.deciding import ALLOWED, CODE, DENIED, UNDETERMINED, Rules, Verdicts
 from deploy.semantics.ends import OTHER_NODE, OWN_NODE, POD, UNKNOWN, Codes, Ends
 from deploy.semantics.profiles import Profile
 from deploy.semantics.rules import Policy
@@ -25,6 +25,12 @@ class Engine:
             return ()
         return tuple(policy for policy in self.rules.policies if policy.features() & self.profile.skips)
 
+    def _forbidden(self, found: Verdicts) -> Truth:
+        """Tell what a Cilium policy denies by a rule: that outweighs the way of the kubelet (pkg/policy/mapstate.go)."""
+        dialects = np.array([policy.dialect == "cilium" for policy in self.rules.policies] + [False], np.bool_)
+        forbidden: Truth = dialects[found.policy] & (found.outcome == DENIED) & (found.reason == CODE["rule"])
+        return forbidden
+
     def excuse(
         self, direction: str, found: Verdicts, source: Codes, destination: Codes, connection: Codes, itself: Truth
     ) -> None:
@@ -39,7 +45,8 @@ class Engine:
         if direction == "ingress":
             _ask(found, isolated & (kind == OTHER_NODE), profile.other_node_ingress, "node")
         own = profile.own_node_ingress if direction == "ingress" else profile.own_node_egress
-        _ask(found, policed & (kind == OWN_NODE) & ((found.outcome != ALLOWED) | (own == "allowed")), own, "own-node")
+        here = policed & (kind == OWN_NODE) & ((found.outcome != ALLOWED) | (own == "allowed"))
+        _ask(found, here & ~self._forbidden(found), own, "own-node")
         for protocol, types in (("icmp", profile.icmp_always_allowed), ("icmpv6", profile.icmpv6_always_allowed)):
             if types:
                 passes = self.connections.any_of([protocol]) & np.isin(self.connections.type, types)

@@ -60,7 +60,7 @@ class Traffics:
         self._sets = ends.port_sets
         policed = ends.kind == POD
         self._declared = np.where(policed, ends.ports, np.where((ends.kind == UNKNOWN) | ends.host, _UNKNOWN, _NO_POD))
-        self._ambiguous = _ambiguous(ends.port_sets)
+        self._anywhere = _anywhere(ends.port_sets)
         self._numbers: dict[Traffic, int] = {}
         self._found: list[Traffic] = []
         self._places: dict[tuple[int, int], int] = {}
@@ -147,9 +147,10 @@ class Traffics:
             if own.name == match.name:
                 found[self.connections.any_of([own.protocol]) & (self.connections.port == own.number)] = YES
         if self.profile.ambiguous_named_ports is not True:
-            for name, protocol, numbers in self._ambiguous:
+            for (name, protocol), numbers in self._anywhere.items():
                 if name == match.name:
-                    found[self.connections.any_of([protocol]) & np.isin(self.connections.port, numbers)] = MAYBE
+                    meant = self.connections.any_of([protocol]) & np.isin(self.connections.port, list(numbers))
+                    found[meant & ((found == NO) | (len(numbers) > 1))] = MAYBE
         return found
 
     def _icmp(self, match: IcmpMatch) -> Answers:
@@ -161,10 +162,10 @@ class Traffics:
         return found.astype(np.int8)
 
 
-def _ambiguous(sets: Iterable[tuple[ContainerPort, ...]]) -> list[tuple[str, str, list[int]]]:
-    """Return (name, protocol, numbers) of port names that stand for several numbers."""
+def _anywhere(sets: Iterable[tuple[ContainerPort, ...]]) -> dict[tuple[str, str], set[int]]:
+    """Return the numbers that each (name, protocol) stands for on any pod."""
     found: dict[tuple[str, str], set[int]] = {}
     for ports in sets:
         for port in ports:
             found.setdefault((port.name, port.protocol), set()).add(port.number)
-    return [(name, protocol, sorted(numbers)) for (name, protocol), numbers in found.items() if len(numbers) > 1]
+    return found

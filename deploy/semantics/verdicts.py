@@ -33,7 +33,8 @@ class Verdict:
     `prefix` (only some of the folded addresses match), `port` (not recorded, or a port name with several numbers),
     `source-port`, `service` (its endpoints are not known), `fqdn` (a name's addresses), `peer` (another condition that no
     recording settles), `order` (policies whose order nobody defines disagree),
-    `except` (a range that another rule leaves out), `labels` (those of the namespace or service account are not known), `engines` (engines differ).
+    `except` (a range that another rule leaves out), `labels` (those of the namespace or service account are not known),
+    `subject` (whether a policy selects the pod), `engines` (engines differ).
     `engines` gives each engine's outcome where there are several.
     """
 

@@ -641,3 +641,31 @@ def test_a_service_whose_backend_was_not_seen_is_judged_before_translation_as_we
         for peer in ("app: db", "app: other")
     }
     assert (found["app: db"].edges["allowed"], found["app: other"].edges["denied"]) == (1, 1)
+
+
+def test_the_endpoints_of_a_service_are_who_they_are(tmp_path: Path) -> None:
+    """Those of `default/kubernetes` are the API server, addresses of nodes are nodes, and others are outside."""
+    story = shop()
+    node = story.node("node-a")
+    for name, address in (("default/kubernetes", "10.9.9.9"), ("shop/host", node), ("shop/out", "203.0.113.5")):
+        story.service(name, port=443)
+        namespace, short = name.split("/")
+        body = {
+            "metadata": {"labels": {"kubernetes.io/service-name": short}},
+            "endpoints": [{"addresses": [address]}],
+            "ports": [{"name": "main", "port": 443, "protocol": "TCP"}],
+        }
+        story.add("EndpointSlice", f"{namespace}/{short}-more", body)
+    people = Population.of(Recording.open(talking(story).write(tmp_path / "recording")))
+    found = {name: [(one.kind, one.id) for one in people.backends(name, 443, "tcp")] for name in story.services}
+    assert found == {
+        "default/kubernetes": [("apiserver", None)],
+        "shop/host": [("node", "node-a")],
+        "shop/out": [("external", None)],
+    }
+
+
+def talking(story: Story) -> Story:
+    """Return the story with one connection in it, for a recording must hold one."""
+    story.talk("shop/web-1", "shop/db-1", 5432, at=[1])
+    return story

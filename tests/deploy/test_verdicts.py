@@ -307,3 +307,50 @@ def test_labels_that_nobody_knows_are_not_taken_for_absent() -> None:
         "undetermined",
         "denied",
     ]
+
+
+def test_a_policy_that_may_select_a_pod_leaves_it_open() -> None:
+    """Where the labels that a policy selects by are not known, nobody can tell whether it governs the pod."""
+    text = """
+        apiVersion: projectcalico.org/v3
+        kind: GlobalNetworkPolicy
+        metadata: {name: g}
+        spec: {selector: all(), namespaceSelector: team == 'red', types: [Ingress]}
+    """
+    lost = pod("shop/db", vague=frozenset({"namespace"}))
+    assert ask(text, "ingress", WEB, lost, profile="calico").reason == "labels"
+    assert ask(text, "ingress", WEB, DB, profile="calico").outcome == "denied"
+
+
+def test_cilium_lets_an_explicit_denial_outweigh_the_way_of_the_kubelet() -> None:
+    """The own node reaches a pod unless a rule denies it by name (cilium pkg/policy/mapstate.go)."""
+    text = """
+        apiVersion: cilium.io/v2
+        kind: CiliumNetworkPolicy
+        metadata: {name: c, namespace: shop}
+        spec: {endpointSelector: {}, ingress: [{}]%s}
+    """
+    denial = ", ingressDeny: [{fromEntities: [host]}]"
+    assert [ingress(text % more, OWN, profile="cilium") for more in ("", denial)] == ["allowed", "denied"]
+
+
+def test_aws_leaves_open_only_what_an_except_holds_and_a_rule_allows() -> None:
+    """Denials stay denials, and policies without an except open what they always did."""
+    block = "{ipBlock: {cidr: 203.0.113.0/24, except: [203.0.113.8/29]}}"
+    lone = kubernetes(f"ingress: [{{from: [{block}]}}]", "a")
+    both = lone + kubernetes("ingress: [{from: [{ipBlock: {cidr: 198.51.100.0/24}}]}]", "b")
+    other = both + kubernetes("ingress: [{from: [{ipBlock: {cidr: 203.0.113.0/28}}]}]", "c")
+    hole, plain = outside("203.0.113.9"), outside("198.51.100.1")
+    assert [ingress(text, hole, profile="aws") for text in (lone, both, other)] == ["denied", "denied", "undetermined"]
+    assert [ingress(text, plain, profile="aws") for text in (lone, both, other)] == ["denied", "allowed", "allowed"]
+
+
+def test_with_cilium_a_port_name_may_mean_a_number_that_another_pod_declares() -> None:
+    """Cilium resolves names among all pods (cilium/cilium#30003), so a pod that lacks the name may be meant."""
+    text = kubernetes("policyTypes: [Egress]\negress: [{ports: [{port: web}]}]")
+    left, right = pod("shop/a", ports=[("web", 8080, "tcp")]), pod("shop/b")
+    outcomes = {
+        name: [under(name, text, "egress", left, right, "tcp", port).outcome for port in (8080, 80)]
+        for name in ("cilium", "calico")
+    }
+    assert outcomes == {"cilium": ["undetermined", "denied"], "calico": ["denied", "denied"]}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from deploy.semantics.ends import KINDS
 from deploy.semantics.reading.fields import Field
-from deploy.semantics.reading.label_selectors import _expression as requirement
+from deploy.semantics.reading.label_selectors import expression as requirement
 from deploy.semantics.reading.values import Table
 from deploy.semantics.rules import (
     EVERYONE,

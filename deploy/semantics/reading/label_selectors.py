@@ -23,11 +23,12 @@ def label_selector(field: Field) -> Selector:
             if value is not None:
                 _check_value(pairs[key], value)
                 parts.append(In(key, (value,)))
-    parts += [_expression(term) for term in field["matchExpressions"].items() if term.mapping()]
+    parts += [expression(term) for term in field["matchExpressions"].items() if term.mapping()]
     return parts[0] if len(parts) == 1 else And(tuple(parts)) if parts else ALL
 
 
-def _expression(term: Field) -> Selector:
+def expression(term: Field) -> Selector:
+    """Return the selector of one `matchExpressions` entry; broken rules are noted on the field."""
     term.only("key", "operator", "values")
     key = term["key"].text()
     operator = term["operator"].choice(("In", "NotIn", "Exists", "DoesNotExist"))
