@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.connectivity import acting, living
+from deploy.connectivity import acting
+from deploy.places import living
 from deploy.policies import PolicySource, engines_for, read_policies
 from deploy.population import Population
 from deploy.semantics.ends import Endpoint, Ends, Lens

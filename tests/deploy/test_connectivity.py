@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from deploy import connectivity, diff
-from deploy.connectivity import Allowed, living
+from deploy.connectivity import Allowed
+from deploy.places import living
 from deploy.policies import engines_for
 from deploy.population import Population
 from deploy.ports import ALL_PORTS, Ports, less, text, union
