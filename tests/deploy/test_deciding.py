@@ -1,0 +1,118 @@
+"""What is told beside an outcome: which rule decides or leaves open; and that how work is cut into slices changes nothing."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy.policies import engines_for
+from deploy.semantics import deciding
+from deploy.semantics.ends import Endpoint, Ends, Lens
+from deploy.semantics.traffic import Connection, Connections
+from deploy.semantics.verdicts import Court
+from tests.deploy.world import DB, PROM, WEB, ask, calico, kubernetes, outside, pod, policies
+
+STRANGER = Endpoint("unknown", ip="10.0.0.77")
+FROM_WEB = "source: {selector: app == 'web'}"
+
+
+def tier(name: str, order: int, default: str = "Deny") -> str:
+    """Return a Tier."""
+    spec = f"{{order: {order}, defaultAction: {default}}}"
+    return f"apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n"
+
+
+def in_tier(name: str, place: str, rules: str) -> str:
+    """Return a Calico NetworkPolicy of a tier that governs ingress of every pod."""
+    return calico(f"tier: {place}\nselector: all()\ntypes: [Ingress]\ningress: [{rules}]", f"{place}.{name}")
+
+
+@pytest.mark.parametrize(
+    ("rules", "by"),
+    [
+        # The first rule may deny what the second certainly allows.
+        (f"{{action: Deny, {FROM_WEB}}}, {{action: Allow}}", "ingress[0]"),
+        # The first may allow what the second certainly denies.
+        (f"{{action: Allow, {FROM_WEB}}}, {{action: Deny}}", "ingress[0]"),
+        # What may allow first is no doubt where a later rule allows anyhow; what may deny is.
+        (
+            f"{{action: Allow, {FROM_WEB}}}, {{action: Deny, source: {{selector: app == 'x'}}}}, {{action: Allow}}",
+            "ingress[1]",
+        ),
+        (
+            f"{{action: Deny, {FROM_WEB}}}, {{action: Allow, source: {{selector: app == 'x'}}}}, {{action: Deny}}",
+            "ingress[1]",
+        ),
+        # Isolation denies in the end, so the doubt is what may allow.
+        (f"{{action: Allow, {FROM_WEB}}}", "ingress[0]"),
+        # A pass lets through in the end, so the doubt is what may deny, or the pass itself.
+        (f"{{action: Deny, {FROM_WEB}}}, {{action: Pass}}", "ingress[0]"),
+        (f"{{action: Pass, {FROM_WEB}}}", "ingress[0]"),
+    ],
+)
+def test_an_open_verdict_names_the_rule_that_leaves_it_open(rules: str, by: str) -> None:
+    """The rule named is the first of which nobody can tell whether it turns the outcome."""
+    verdict = ask(calico(f"selector: all()\ningress: [{rules}]"), "ingress", STRANGER, DB, profile="calico")
+    assert (verdict.outcome, verdict.reason) == ("undetermined", "unresolved")
+    assert (verdict.object, verdict.rule) == ("Calico NetworkPolicy shop/c", by)
+
+
+def test_a_certain_rule_decides_before_one_that_may_do_the_same() -> None:
+    """Where the outcome is certain anyhow, the certain rule is named."""
+    rules = f"{{action: Allow, {FROM_WEB}}}, {{action: Allow}}"
+    verdict = ask(calico(f"selector: all()\ningress: [{rules}]"), "ingress", STRANGER, DB, profile="calico")
+    assert (verdict.outcome, verdict.rule) == ("allowed", "ingress[1]")
+
+
+def test_what_only_may_match_decides_where_every_way_ends_alike() -> None:
+    """A rule that may deny, before isolation that denies, leaves nothing open; isolation is named."""
+    verdict = ask(
+        calico(f"selector: all()\ningress: [{{action: Deny, {FROM_WEB}}}]"), "ingress", STRANGER, DB, profile="calico"
+    )
+    assert (verdict.outcome, verdict.reason, verdict.rule) == ("denied", "isolation", None)
+
+
+def test_the_first_tier_that_stops_is_named() -> None:
+    """Where a pass may lead on to a second tier that stops as well, the first names itself."""
+    text = tier("one", 1) + tier("two", 2)
+    text += in_tier("a", "one", f"{{action: Pass, {FROM_WEB}}}") + in_tier("b", "two", "{action: Log}")
+    verdict = ask(text, "ingress", STRANGER, DB, profile="calico")
+    assert (verdict.outcome, verdict.object) == ("denied", "Calico NetworkPolicy shop/one.a")
+    assert ask(text, "ingress", WEB, DB, profile="calico").object == "Calico NetworkPolicy shop/two.b"
+
+
+def test_policies_of_one_rank_that_nobody_ordered_are_open_where_they_disagree() -> None:
+    """Kubernetes and Calico policies of order 1000 come in an order that changed with Calico 3.32."""
+    rules = "order: 1000\nselector: all()\ningress: [{action: Deny, source: {selector: app == 'web'}}]"
+    text = kubernetes("ingress: [{}]") + calico(rules)
+    verdict = ask(text, "ingress", WEB, DB, profile="calico")
+    assert (verdict.outcome, verdict.reason) == ("undetermined", "order")
+    assert ask(text, "ingress", PROM, DB, profile="calico").outcome == "allowed"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 1 << 21])
+def test_the_size_of_slices_changes_no_verdict(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Cells are laid out in slices of any size; the verdicts are the same."""
+    expected = judged_at(1 << 30, monkeypatch)
+    found = judged_at(limit, monkeypatch)
+    for name in ("outcome", "reason", "policy", "step"):
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist()
+    assert len(set(expected.outcome.tolist())) == 3
+
+
+def judged_at(limit: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Judge everybody with everybody in slices of that many rules."""
+    monkeypatch.setattr(deciding, "_LIMIT", limit)
+    text = kubernetes(
+        "podSelector: {}\ningress: [{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 80}]}, {ports: [{port: 81}]}]",
+        "a",
+    )
+    text += kubernetes("ingress: [{from: [{namespaceSelector: {}}]}]", "b")
+    given = policies(text)
+    ends = Ends([WEB, DB, PROM, STRANGER, outside("203.0.113.1"), pod("mon/web")], Lens.of([given]))
+    court = Court(
+        given, engines_for("calico", [given]), ends, Connections([Connection("tcp", port) for port in (80, 81, 82)])
+    )
+    left, right, kind = (column.ravel() for column in np.indices((6, 6, 3)))
+    source, target, itself = ends.pairs(left, right)
+    return court.judge("ingress", source, target, kind, itself)
