@@ -320,7 +320,7 @@ class Population:
             for version in versions
         }
         return [
-            (f"inventory {kind} {namespace}/{name}", version.body)
+            (f"inventory {kind} {namespace}/{name}" if namespace else f"inventory {kind} {name}", version.body)
             for (kind, namespace, name), version in sorted(latest.items(), key=itemgetter(0))
             if version.end is None
         ]
