@@ -117,9 +117,9 @@ def evaluate(
     existing: bool = False,
     staged: str = "enforced",
 ) -> Evaluation:
-    """Return what becomes of one connection between workloads, pods (`namespace/pod`), nodes (`node/NAME`) or addresses.
+    """Return what becomes of one connection.
 
-    `port` is `80/tcp`, `53/udp`, `icmp` or `icmp/8`; without a protocol it is TCP. Raises InputError.
+    Ends are workloads, pods (`namespace/pod`), nodes (`node/NAME`), `apiserver`, addresses or prefixes. `port` is `80/tcp`, `53/udp`, `icmp` or `icmp/8`; without a protocol it is TCP. Raises InputError.
     """
     connection = asked(port)
     chosen = acting(read_policies(policies), population, existing=existing, staged=staged)
@@ -157,6 +157,11 @@ def _ends(population: Population, name: str) -> list[tuple[str, Endpoint]]:
             return [(name, Endpoint("external", ip=str(ipaddress.ip_network(name, strict=False))))]
         except ValueError as error:
             raise InputError(f"{name!r} is no address or prefix") from error
+    if name == "apiserver":
+        addresses = population.api_server()
+        if not addresses:
+            raise InputError("the inventory tells no address of the API server (EndpointSlices of default/kubernetes)")
+        return [(f"apiserver/{ip}", Endpoint("apiserver", ip=ip)) for ip in addresses]
     if name.startswith("node/"):
         return [(name, Endpoint("node", name=name.removeprefix("node/"), ip=population.node_address(name[5:])))]
     pods = living(population)

@@ -292,6 +292,12 @@ class Population:
                         found[holder].update(ports)
         return {holder: tuple(sorted(ports)) for holder, ports in found.items()}
 
+    def api_server(self) -> tuple[str, ...]:
+        """Return the addresses of the API server, as the EndpointSlices of `default/kubernetes` have them."""
+        slices = [one for one in self.versions.get(("EndpointSlice", "default"), ()) if _service(one) == "kubernetes"]
+        ends = [end for one in slices if one.end is None for end in one.body.get("endpoints") or ()]
+        return tuple(sorted({address for end in ends for address in end.get("addresses") or ()}))
+
     def node_address(self, name: str) -> str | None:
         """Return a node's address inside the cluster, None when it is not known; raises InputError for an unknown node."""
         versions = [version for version in self.versions.get(("Node", None), ()) if version.name == name]

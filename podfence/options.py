@@ -74,7 +74,7 @@ def ends(*, required: bool) -> "_Decorator[Any]":
                 "source",
                 required=required,
                 metavar="NAME",
-                help="Who initiates: a workload (namespace/kind/name), pod (namespace/pod), node/NAME, address or prefix.",
+                help="Who initiates: a workload (namespace/kind/name), pod (namespace/pod), node/NAME, apiserver, address or prefix.",
             ),
         ):
             function = option(function)

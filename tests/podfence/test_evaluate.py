@@ -1,5 +1,8 @@
 """`podfence evaluate`: one verdict, with what decides it and an exit code that scripts can ask."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from deploy.reports.wording import REASONS
@@ -81,3 +84,28 @@ def test_what_cannot_be_asked_is_one_line(
 def test_every_reason_has_its_words() -> None:
     """No reader meets a code where a sentence should be."""
     assert set(REASONS) == {*deciding.REASONS, "service-backends"}
+
+
+def test_the_api_server_is_asked_about_by_its_addresses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Its addresses are the endpoints of `default/kubernetes`; without them there is nothing to judge."""
+    assert ask("shop/statefulset/web", "apiserver", "443") == 2
+    assert "tells no address of the API server" in capsys.readouterr().err
+    slices = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "uid": "k",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["192.0.2.10"]}],
+        "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}],
+    }
+    (tmp_path / "inventory.yaml").write_text(Path("inventory.yaml").read_text() + "---\n" + json.dumps(slices))
+    words = ["--policies", "new", "--inventory", str(tmp_path / "inventory.yaml"), "-o", "json"]
+    run(["evaluate", *words, "--from", "shop/statefulset/web", "--to", "apiserver", "--port", "6443"])
+    assert [pair["destination"] for pair in conforms("evaluate", capsys.readouterr().out)["pairs"]] == [
+        "apiserver/192.0.2.10"
+    ]
