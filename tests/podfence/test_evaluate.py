@@ -106,6 +106,5 @@ def test_the_api_server_is_asked_about_by_its_addresses(capsys: pytest.CaptureFi
     (tmp_path / "inventory.yaml").write_text(Path("inventory.yaml").read_text() + "---\n" + json.dumps(slices))
     words = ["--policies", "new", "--inventory", str(tmp_path / "inventory.yaml"), "-o", "json"]
     run(["evaluate", *words, "--from", "shop/statefulset/web", "--to", "apiserver", "--port", "6443"])
-    assert [pair["destination"] for pair in conforms("evaluate", capsys.readouterr().out)["pairs"]] == [
-        "apiserver/192.0.2.10"
-    ]
+    pairs = conforms("evaluate", capsys.readouterr().out)["pairs"]
+    assert {pair["destination"] for pair in pairs} == {"apiserver/192.0.2.10"}
