@@ -81,6 +81,28 @@ def test_the_first_tier_that_stops_is_named() -> None:
     assert ask(text, "ingress", WEB, DB, profile="calico").object == "Calico NetworkPolicy shop/two.b"
 
 
+def test_the_first_of_several_that_isolate_is_named() -> None:
+    """Policies are asked in the order of their names, and the first that isolates is told."""
+    text = kubernetes("podSelector: {}", "b") + kubernetes("podSelector: {}", "a")
+    assert ask(text, "ingress", WEB, DB, profile="calico").object == "NetworkPolicy shop/a"
+
+
+def test_an_engine_without_ipv6_has_its_say_about_ipv4_beside_it() -> None:
+    """Judged together, connections of both families get the verdicts that each gets alone."""
+    given = policies(
+        kubernetes(
+            "ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: team, operator: NotIn, values: [red]}]}}]}]"
+        )
+    )
+    six = [pod("shop/db", ip="2001:db8::1"), outside("2001:db8::9")]
+    ends = Ends([DB, outside("203.0.113.9"), *six], Lens.of([given]))
+    court = Court(given, engines_for("npm,calico", [given]), ends, Connections([Connection("tcp", 80)]))
+    source, target, itself = ends.pairs(np.array([1, 3]), np.array([0, 2]))
+    judged = court.judge("ingress", source, target, np.zeros(2, np.int64), itself)
+    verdicts = [court.verdict("ingress", judged, row) for row in (0, 1)]
+    assert [(one.outcome, one.reason) for one in verdicts] == [("undetermined", "engines"), ("denied", "isolation")]
+
+
 def test_policies_of_one_rank_that_nobody_ordered_are_open_where_they_disagree() -> None:
     """Kubernetes and Calico policies of order 1000 come in an order that changed with Calico 3.32."""
     rules = "order: 1000\nselector: all()\ningress: [{action: Deny, source: {selector: app == 'web'}}]"

@@ -91,6 +91,8 @@ def test_strict_says_which_engine_does_what() -> None:
     text = kubernetes("ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]")
     verdict = ask(text, "ingress", WEB, DB)
     assert (verdict.outcome, verdict.reason) == ("undetermined", "engines")
+    # What denies is named, not what allows elsewhere.
+    assert verdict.by == "NetworkPolicy shop/p"
     assert dict(verdict.engines) == dict.fromkeys(set(ENGINES) - {"npm-windows", "cilium"}, "allowed") | {
         "cilium": "denied"
     }
@@ -295,7 +297,7 @@ def test_with_kube_network_policies_any_network_policy_hides_the_baseline() -> N
 
 def test_labels_that_nobody_knows_are_not_taken_for_absent() -> None:
     """A pod whose Namespace or ServiceAccount the inventory lacks may have any label of it; its name is known."""
-    lost = pod("shop/web", vague=frozenset({"namespace", "account"}))
+    lost, unknown = pod("shop/web", vague=frozenset({"namespace"})), pod("shop/web", vague=frozenset({"account"}))
     for term in ("matchLabels: {team: red}", "matchExpressions: [{key: team, operator: DoesNotExist}]"):
         text = kubernetes(f"ingress: [{{from: [{{namespaceSelector: {{{term}}}}}]}}]")
         assert ask(text, "ingress", lost, DB, profile="calico").reason == "labels"
@@ -303,7 +305,7 @@ def test_labels_that_nobody_knows_are_not_taken_for_absent() -> None:
     assert ingress(named, lost) == "allowed"
     assert ingress(kubernetes("ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]"), lost) == "allowed"
     account = calico("selector: all()\ningress: [{action: Allow, source: {serviceAccounts: {selector: role == 'x'}}}]")
-    assert [ask(account, "ingress", one, DB, profile="calico").outcome for one in (lost, WEB)] == [
+    assert [ask(account, "ingress", one, DB, profile="calico").outcome for one in (unknown, lost)] == [
         "undetermined",
         "denied",
     ]
