@@ -189,7 +189,7 @@ def _parts(direction: str, policies: PolicySet, tiers: Sequence[Tier], profile: 
 def _effective(policy: Policy, direction: str, profile: Profile) -> tuple[Rule, ...]:
     """Return the rules that the engine enforces."""
     rules = policy.rules(direction)
-    if profile.directions_share_rules and policy.dialect == "kubernetes" and len(policy.directions) > 1:
+    if profile.directions_share_rules and policy.dialect == "kubernetes":
         rules += tuple(_shared(policy, direction))
     if profile.empty_rule_beside_others_ignored and policy.dialect == "kubernetes" and len(rules) > 1:
         return tuple(
