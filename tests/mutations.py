@@ -29,10 +29,18 @@ MODULES = sorted(
 )
 TESTS = (
     *("test_deciding", "test_verdicts", "test_kubernetes", "test_policyset", "test_profiles", "test_cluster_policy"),
-    *("test_cilium", "test_calico", "test_calico_rules", "test_calico_sets", "test_calico_tiers", "test_connectivity"),
+    *(
+        "test_cilium",
+        "test_calico",
+        "test_calico_rules",
+        "test_calico_sets",
+        "test_calico_tiers",
+        "test_calico_selectors",
+        "test_connectivity",
+    ),
     *("test_replay", "test_cases"),
 )
-READING = ("test_calico_selectors", "test_manifests", "test_documents", "test_kustomizations", "test_selectors")
+READING = ("test_manifests", "test_documents", "test_kustomizations", "test_selectors")
 """Tests of readers, asked first about a reader and not at all about the rest."""
 LIMIT = 240
 """Seconds after which a change counts as noticed: it made something endless."""

@@ -1,5 +1,6 @@
 """What is told beside an outcome: which rule decides or leaves open; and that how work is cut into slices changes nothing."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -138,3 +139,55 @@ def judged_at(limit: int, monkeypatch: pytest.MonkeyPatch) -> Any:
     left, right, kind = (column.ravel() for column in np.indices((6, 6, 3)))
     source, target, itself = ends.pairs(left, right)
     return court.judge("ingress", source, target, kind, itself)
+
+
+TEXTS = {
+    "negated namespace": "ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: team, operator: NotIn, values: [red]}]}}]}]",
+    "negated pod": "ingress: [{from: [{podSelector: {matchExpressions: [{key: app, operator: DoesNotExist}]}}]}]",
+    "several values": "ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: team, operator: NotIn, values: [a, red]}]}}]}]",
+    "empty rule": "ingress: [{}, {ports: [{port: 81}]}]",
+    "block": "ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]",
+    "except": "ingress: [{from: [{ipBlock: {cidr: 203.0.113.0/24, except: [203.0.113.8/29]}}]}, {from: [{ipBlock: {cidr: 203.0.0.0/16}}]}]",
+    "both directions": "podSelector: {}\npolicyTypes: [Ingress, Egress]\negress: [{}]\ningress: [{ports: [{port: 82}]}]",
+    "port name": "ingress: [{ports: [{port: main}]}]",
+    "port range": "ingress: [{ports: [{port: 80, endPort: 90}]}]",
+    "sctp": "ingress: [{ports: [{port: 80, protocol: SCTP}]}]",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_engines_judged_together_say_what_each_says_alone(name: str) -> None:
+    """Sharing how rules are read, and what they decide, changes no engine's outcome."""
+    text = kubernetes(TEXTS[name])
+    engines = ("aws", "calico", "cilium", "kube-network-policies", "kube-router", "npm", "npm-windows")
+    host = pod("shop/web", host_network=True, node="node-b", ip="192.168.0.2")
+    places = (
+        WEB,
+        PROM,
+        outside("203.0.113.9"),
+        outside("203.0.113.1"),
+        host,
+        Endpoint("node", "192.168.0.1", "node-a"),
+    )
+    for source in places:
+        for port, protocol in ((80, "tcp"), (85, "tcp"), (80, "sctp")):
+            together = ask(text, "ingress", source, DB, port, protocol, profile=",".join(engines))
+            alone = {one: ask(text, "ingress", source, DB, port, protocol, profile=one).outcome for one in engines}
+            assert dict(together.engines) == alone, (source, port, protocol)
+
+
+def test_engines_that_treat_the_baseline_differently_are_not_read_alike() -> None:
+    """A NetworkPolicy for the other direction hides the baseline with one engine only, judged together as well."""
+    text = """
+        apiVersion: policy.networking.k8s.io/v1alpha2
+        kind: ClusterNetworkPolicy
+        metadata: {name: base}
+        spec:
+          tier: Baseline
+          priority: 1
+          subject: {namespaces: {}}
+          ingress: [{name: nobody, action: Deny, from: [{namespaces: {}}]}]
+    """
+    both = textwrap.dedent(text) + "---\n" + kubernetes("policyTypes: [Egress]")
+    verdict = ask(both, "ingress", WEB, DB, profile="calico,kube-network-policies")
+    assert dict(verdict.engines) == {"calico": "denied", "kube-network-policies": "allowed"}
