@@ -338,8 +338,8 @@ class Ends:
 
     @cached_property
     def doubtful(self) -> Codes:
-        """Return the classes that selectors may not settle: ends nobody knows, host-network pods, unknown labels."""
-        return np.flatnonzero((self.kind == UNKNOWN) | self.host | self.vague["namespace"] | self.vague["account"])
+        """Return the classes that selectors may not settle: ends nobody knows, and host-network pods."""
+        return np.flatnonzero((self.kind == UNKNOWN) | self.host)
 
     @cached_property
     def _relative(self) -> bool:

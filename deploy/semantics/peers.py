@@ -144,15 +144,17 @@ class Peers:
             if peer.namespace is not None:
                 found.append(self.ends.in_namespace(peer.namespace))
             if found:
-                return self._with_doubtful(min(found, key=len))
+                return self._with_doubtful(min(found, key=len), peer)
         if isinstance(peer, Members) and not any(self._nets(peer.selector)):
             found = list(self._holders(peer.selector, "calico"))
             if found:
-                return self._with_doubtful(min(found, key=len))
+                return self._with_doubtful(min(found, key=len), Pods(peer.selector, scheme="calico"))
         return self._everything
 
-    def _with_doubtful(self, rows: Codes) -> Codes:
-        return np.union1d(rows, self.ends.doubtful) if len(self.ends.doubtful) else rows
+    def _with_doubtful(self, rows: Codes, peer: Pods) -> Codes:
+        more = [self.ends.doubtful, *(np.flatnonzero(self.ends.vague[what]) for what in _looks_at(peer))]
+        doubtful = np.concatenate(more)
+        return np.union1d(rows, doubtful) if len(doubtful) else rows
 
     def _holders(self, selector: Selector, scheme: str) -> Iterator[Codes]:
         for key, value in selector.equalities():
