@@ -146,9 +146,14 @@ class Cases:
         self._kinds = list(edges.connections)
         self._numbers = {one: number for number, one in enumerate(self._kinds)}
         asked = self._targets()
-        self._several = np.bincount(asked.edge, minlength=len(edges)) > 1
+        straight = len(asked.edge) == len(edges) and asked.target is edges.destination
+        self._several = (
+            np.zeros(len(edges), np.bool_) if straight else np.bincount(asked.edge, minlength=len(edges)) > 1
+        )
         self.names = self.parties.names
-        self._told(asked.edge, asked.target, asked.connection)
+        self.target, self.target_connection = edges.destination, edges.connection
+        if not straight:
+            self._told(asked.edge, asked.target, asked.connection)
         self._ways: list[tuple[int, int, int]] = []
         asked = self._dialled(asked)
         self.ends, self._twins = self._seen(lens)
@@ -194,8 +199,6 @@ class Cases:
         """Settle what edges are told to be: a Service with one workload behind one port is that workload."""
         edges = self.edges
         self.target, self.target_connection = edges.destination.copy(), edges.connection.copy()
-        if not self._several.any() and len(edge) and (end == edges.destination[edge]).all():
-            return
         numbers = {name: number for number, name in enumerate(dict.fromkeys(self.names))}
         named = np.array([numbers[name] for name in self.names], np.int64)[end]
         ports = np.array([one.port is not None for one in self._kinds], np.bool_)[connection]

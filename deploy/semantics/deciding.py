@@ -254,7 +254,7 @@ class Rules:
         found.put(rows, UNDETERMINED, "except", keep=True)
 
     def _matches(self, program: Program, subject: Codes, cells: tuple[Codes, Codes, Codes]) -> _Matches:
-        """Return the rules that may match, of each policy up to the first that certainly does."""
+        """Return the rules that may match, of each chain of policies up to the first that certainly does."""
         source, destination, connection = cells
         owner, place = expand(program.starts[subject], program.starts[subject + 1])
         parts = program.parts[place]
@@ -270,7 +270,8 @@ class Rules:
         answer = np.minimum(answer, self.traffics.answers(program.traffic[step], connection[cell], destination[cell]))
         kept = answer != NO
         found = _Matches(cell[kept], step[kept], answer[kept])
-        runs = found.cell * len(program.laid) + program.part[found.step]
+        chain = program.chain[program.part[found.step]]
+        runs = found.cell * (program.chain.max(initial=0) + 1) + chain
         return found.where(_up_to_first(runs, found.answer == YES))
 
     def _doubt(self, program: Program, step: int, source: int, destination: int) -> str:

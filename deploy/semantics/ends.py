@@ -342,6 +342,11 @@ class Ends:
         return np.flatnonzero((self.kind == UNKNOWN) | self.host)
 
     @cached_property
+    def _lone(self) -> bool:
+        """Tell whether every end is a pod, and no two are the same."""
+        return bool((self.holder >= 0).all()) and len(np.unique(self.holder)) == len(self.holder)
+
+    @cached_property
     def _relative(self) -> bool:
         return bool((self.near != self.far).any())
 
@@ -351,6 +356,8 @@ class Ends:
         if self._relative:
             same = (self.node[source] == self.node[destination]) & (self.node[source] >= 0)
             left, right = np.where(same, self.near[source], left), np.where(same, self.near[destination], right)
+        if self._lone:
+            return left, right, source == destination
         holder = self.holder[source]
         return left, right, (holder == self.holder[destination]) & (holder >= 0)
 

@@ -48,6 +48,7 @@ class Part:
     policy: int
     tier: int
     group: int
+    chain: int
     rules: tuple[Rule, ...]
 
 
@@ -56,7 +57,7 @@ class Program:
 
     Parts of class `c` are `parts[starts[c]:starts[c + 1]]`, steps of part `p` are those from `first[p]` to `first[p + 1]`. The
     columns of steps are `source`, `destination` (numbers of conditions on ends), `traffic`, `action`, `part`; those of parts
-    `tier`, `group`, `policy`. `isolated` (tiers x classes, int64) holds the first policy that isolates a class in a tier, -1 where
+    `tier`, `group`, `chain` (parts of one group that do have an order), `policy`. `isolated` (tiers x classes, int64) holds the first policy that isolates a class in a tier, -1 where
     none does; `denies` tells which tiers end in denial; `doubted` holds a policy that may or may not select a class, -1.
     `ending` tells which classes no later tier is asked about, `holes` numbers, for each part, the addresses its blocks leave out.
     """
@@ -96,6 +97,7 @@ class Program:
         self.first: Codes = np.array(first, np.int64)
         self.tier = np.array([part.tier for part in self.laid], np.int64)
         self.group = np.array([part.group for part in self.laid], np.int64)
+        self.chain = np.array([part.chain for part in self.laid], np.int64)
         self.policy = np.array([part.policy for part in self.laid], np.int64)
 
     def _select(self, direction: str, peers: Peers, ends: Ends) -> None:
@@ -175,15 +177,18 @@ def _parts(direction: str, policies: PolicySet, tiers: Sequence[Tier], profile: 
             found.append(((rank, -np.inf), tie, number, denials))
         found.append(((rank, policy.order), tie, number, rules))
     found.sort(key=lambda one: one[:3])
-    group = 0
+    group = chain = 0
     for (rank, _), ranked in groupby(found, key=lambda one: one[0]):
-        level = list(ranked)
+        # Calico's own policies have an order among themselves whatever stands between them.
+        level = sorted(ranked, key=lambda one: policies.policies[one[2]].dialect != "calico")
         dialects = {policies.policies[number].dialect for _, _, number, _ in level}
         unordered = len(dialects) > 1 or "cluster" in dialects or "cilium" in dialects
         for _, _, number, rules in level:
-            yield Part(number, rank, group, rules)
+            chain += policies.policies[number].dialect != "calico"
+            yield Part(number, rank, group, chain, rules)
             group += not unordered
         group += 1
+        chain += 1
 
 
 def _effective(policy: Policy, direction: str, profile: Profile) -> tuple[Rule, ...]:

@@ -291,27 +291,24 @@ def test_switches_of_host_endpoints_are_refused_by_name_when_on(kind: str, key: 
 
 
 @pytest.mark.parametrize(
-    ("text", "name"),
+    ("kind", "spec", "name", "kept", "found"),
     [
-        (resource("NetworkPolicy", "{}", "default.db", stored=True), "db"),
-        (resource("NetworkPolicy", "tier: default", "default.db", stored=True), "db"),
-        (resource("NetworkPolicy", "{}", "db", stored=True), "db"),
-        (resource("GlobalNetworkPolicy", "tier: audit", "audit.db", stored=True), "audit.db"),
-        (resource("StagedNetworkPolicy", "{}", "default.db", stored=True), "db"),
-        (resource("NetworkPolicy", "{}", "default.db"), "default.db"),
-        (
-            resource(
-                *("NetworkPolicy", "{}", "default.db"),
-                stored=True,
-                metadata=""", annotations: {projectcalico.org/metadata: '{"name": "default.db"}'}""",
-            ),
-            "default.db",
-        ),
+        ("NetworkPolicy", "order: 1", "default.db", "{}", "db"),
+        ("NetworkPolicy", "tier: default", "default.db", "{}", "db"),
+        ("NetworkPolicy", "order: 1", "db", "{}", "db"),
+        ("StagedNetworkPolicy", "order: 1", "default.db", "{}", "db"),
+        ("GlobalNetworkPolicy", "tier: audit", "audit.db", "{}", "audit.db"),
+        ("GlobalNetworkPolicy", "tier: audit", "default.db", "{}", "default.db"),
+        ("NetworkPolicy", "order: 1", "default.db", '{"name": "default.db"}', "default.db"),
+        ("NetworkPolicy", "order: 1", "default.db", '{"name": "mine"}', "mine"),
+        ("NetworkPolicy", "order: 1", "default.db", None, "default.db"),
     ],
 )
-def test_names_of_stored_policies(text: str, name: str) -> None:
-    """A stored policy's name is that in its annotation, or without `default.` (k8s/resources/resources.go)."""
-    assert policy_of(text.replace("spec:\n  {}", "spec: {}")).name == name
+def test_names_of_stored_policies(kind: str, spec: str, name: str, kept: str | None, found: str) -> None:
+    """A stored policy's name is that in its annotation, or without `default.`; without one it stands (resources.go)."""
+    note = "" if kept is None else f", annotations: {{projectcalico.org/metadata: '{kept}'}}"
+    assert policy_of(resource(kind, spec, name, stored=True, metadata=note)).name == found
+    assert policy_of(resource(kind, spec, name, metadata=note)).name == name
 
 
 def test_an_annotation_that_cannot_be_read_is_an_error() -> None:

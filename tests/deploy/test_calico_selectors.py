@@ -287,6 +287,11 @@ def test_any_selector_that_fits_is_read(text: str) -> None:
     assert list(prefixed(selector, "x.").keys()) == [f"x.{key}" for key in selector.keys()]  # noqa: SIM118 - no mapping
 
 
+def test_the_limits_are_those_of_calico() -> None:
+    """Labels have 512 characters at most (tokenizer.go, MaxLabelLength), selectors 1024 (policy_common.go)."""
+    assert (MAX_LABEL, MAX_LENGTH) == (512, 1024)
+
+
 def test_deeper_than_any_limited_selector_is_an_error() -> None:
     """A selector without a limit on its length may still not nest without end."""
     with pytest.raises(SelectorError, match=f"nested deeper than {MAX_DEPTH} levels"):

@@ -15,10 +15,14 @@ _ANNOTATION = "projectcalico.org/metadata"
 
 
 def name_of(root: Field, name: str) -> str:
-    """Return a policy's name: a stored one may have the prefix `default.`, where its tier is the default one."""
-    if root["apiVersion"].value != STORED_VERSION:
+    """Return a policy's name: that in a stored one's annotation, or without the prefix `default.` of the default tier.
+
+    A stored one without the annotation is called as it stands.
+    """
+    found = _kept(root)
+    if found is None:
         return name
-    kept = _kept(root).get("name")
+    kept = found.get("name")
     if isinstance(kept, str) and kept:
         return kept
     return name.removeprefix("default.") if root["spec"]["tier"].value in (None, "", "default") else name
@@ -33,17 +37,20 @@ def labels_of(root: Field) -> dict[str, str]:
             value = field[key].text()
             if value is not None:
                 found[key] = value
-    kept = _kept(root).get("labels") if root["apiVersion"].value == STORED_VERSION else None
+    kept = (_kept(root) or {}).get("labels")
     if isinstance(kept, dict):
         found |= {str(key): str(value) for key, value in kept.items()}
     return found
 
 
-def _kept(root: Field) -> dict[str, Any]:
+def _kept(root: Field) -> dict[str, Any] | None:
+    """Return what a stored object keeps in its annotation, None where there is none."""
+    if root["apiVersion"].value != STORED_VERSION:
+        return None
     field = root["metadata"]["annotations"][_ANNOTATION]
     text = field.text()
-    if not text:
-        return {}
+    if text is None:
+        return None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
