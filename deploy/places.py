@@ -80,12 +80,16 @@ class Places:
         asked = Connection(protocol, None, at) if protocol in ICMP else Connection(protocol, at)
         return self._numbers[asked]
 
-    def cuts(self, traffic: Traffic, declared: int) -> list[int]:
-        """Return the numbers of the connections at which a condition may change its answer, for a set of declared ports."""
+    def cuts(self, traffic: Traffic, declared: int, *, mixed: bool) -> list[int]:
+        """Return the numbers of the connections at which a condition may change its answer, for a set of declared ports.
+
+        `mixed`: what a port name stands for on other pods counts, too.
+        """
         found = [self.number(protocol, at) for protocol, at in _numeric(traffic)]
         found += [self.number(protocol, kind) for protocol in ICMP for kind in _types(traffic)]
         names = {port.name for port in (*traffic.ports, *traffic.not_ports) if port.name is not None}
-        for port in self.ends.port_sets[declared]:
+        sets = self.ends.port_sets if mixed and names else (self.ends.port_sets[declared],)
+        for port in {port for ports in sets for port in ports}:
             if port.name in names and port.protocol in PORT_PROTOCOLS:
                 found += [self.number(port.protocol, at) for at in _edges(port.number, port.number)]
         return found

@@ -106,6 +106,7 @@ class Reach:
     def _cells(self, pairs: Codes, steps: Iterable["_Step"]) -> tuple[Codes, Codes]:
         """Return (pair, connection) for every range of ports that the rules of a pair tell apart, sorted."""
         places, count = self.places, len(self.court.connections)
+        mixed = any(one.ambiguous_named_ports is not True for one in self.court.profiles)
         found = [(np.arange(len(pairs))[:, None] * count + places.bases[None, :]).ravel()]
         for _, step, meant in steps:
             rows = np.searchsorted(pairs, meant)
@@ -116,7 +117,7 @@ class Reach:
             )
             declared = places.ends.ports[pairs[rows] % self.size]
             for number in np.unique(declared):
-                cuts = np.array(places.cuts(step.traffic, int(number)), np.int64)
+                cuts = np.array(places.cuts(step.traffic, int(number), mixed=mixed), np.int64)
                 if len(cuts):
                     found.append((rows[declared == number][:, None] * count + cuts[None, :]).ravel())
         cells = np.unique(np.concatenate(found))

@@ -208,7 +208,7 @@ class Rules:
         kind, hosts = self.ends.kind[subject], self.ends.host[subject]
         found.put((kind != POD) & (kind != UNKNOWN), ALLOWED, "no-pod")
         found.put(hosts, ALLOWED, "host-network")
-        if program.isolates():
+        if program.stops():
             translated = self.ends.translated[subject]
             found.put((kind == UNKNOWN) & ~translated, UNDETERMINED, "unresolved")
             found.put((kind == UNKNOWN) & translated, UNDETERMINED, "translated")
@@ -299,9 +299,10 @@ class Rules:
                 return named[0] if named[0] in CODE else "peer"
             if ends.first[number] != ends.last[number]:
                 return "prefix"
-            if any(one[number] for one in ends.vague.values()) and not any(isinstance(leaf, Block) for leaf in leaves):
+            blocks = any(isinstance(leaf, Block) for leaf in leaves)
+            if any(one[number] for one in ends.vague.values()) and not blocks:
                 return "labels"
-            return "host-network" if ends.host[number] else "ip-block"
+            return "host-network" if ends.host[number] else "ip-block" if blocks else "labels"
         return "source-port" if rule.traffic.source_ports else "port"
 
     def rule(self, direction: str, step: int) -> tuple[Policy, Rule]:

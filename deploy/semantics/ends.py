@@ -320,7 +320,7 @@ class Ends:
         return self._spaces.get(name, -1)
 
     def namespace_labels(self, name: str) -> frozenset[Pairs]:
-        """Return the labels that a namespace was seen with; none when it holds no pod."""
+        """Return the labels that a namespace was seen with; none when it holds no pod, or one whose labels nobody knows."""
         return self._space_labels.get(name, frozenset())
 
     @cached_property
@@ -329,7 +329,8 @@ class Ends:
         for row in self._rows:
             if row.kind == POD or row.host:
                 found.setdefault(row.endpoint.namespace, set()).add(row.endpoint.namespace_labels)
-        return {name: frozenset(labels) for name, labels in found.items()}
+        vague = {row.endpoint.namespace for row in self._rows if "namespace" in row.endpoint.vague}
+        return {name: frozenset(labels) for name, labels in found.items() if name not in vague}
 
     @cached_property
     def _by_namespace(self) -> tuple[Codes, Codes]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.semantics.ends import KINDS, OTHER_NODE, OWN_NODE, POD, UNKNOWN, Codes, Ends
+from deploy.semantics.ends import APISERVER, KINDS, OTHER_NODE, OWN_NODE, POD, UNKNOWN, Codes, Ends
 from deploy.semantics.profiles import Profile
 from deploy.semantics.rules import (
     Addresses,
@@ -198,6 +198,8 @@ class Peers:
             if peer.namespace is not None:
                 vague &= ends.namespace[rows] == ends.namespace_code(peer.namespace)
             found[vague] = MAYBE
+        if _CALICO_NAME in peer.namespaces.keys() and "calico" not in self.profile.enforces:  # noqa: SIM118 - no mapping
+            found[kinds == POD] = MAYBE
         found[selected & ends.host[rows]] = self._hosts
         found[kinds == UNKNOWN] = MAYBE
         if self.profile.negated_namespaces_match_outside and only_negative(peer.namespaces):
@@ -259,6 +261,8 @@ class Peers:
         limit = np.full(len(rows), YES, np.int8)
         limit[kinds == POD] = _limit(self.profile.block_matches_pods)
         limit[(kinds == OWN_NODE) | (kinds == OTHER_NODE)] = _limit(self.profile.block_matches_nodes)
+        # The API server's address may be a node's.
+        limit[kinds == APISERVER] = YES if self.profile.block_matches_nodes else MAYBE
         limit[kinds == UNKNOWN] = MAYBE
         return np.minimum(inside, limit)
 
@@ -287,7 +291,9 @@ class Peers:
         return found
 
 
-_NAMES = frozenset({"kubernetes.io/metadata.name", "projectcalico.org/name"})
+_CALICO_NAME = "projectcalico.org/name"
+"""A label that Calico adds to namespaces, not the API server: another engine sees it only where somebody wrote it."""
+_NAMES = frozenset({"kubernetes.io/metadata.name", _CALICO_NAME})
 """Labels of namespaces that follow from their names."""
 _INHERITED = {"pcns.": "namespace", "io.cilium.k8s.namespace.labels.": "namespace", "pcsa.": "account"}
 

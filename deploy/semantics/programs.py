@@ -25,8 +25,10 @@ from deploy.semantics.rules import (
     AllOf,
     Block,
     Doubtful,
+    Members,
     Net,
     Peer,
+    Pods,
     Policy,
     PortMatch,
     Range,
@@ -143,9 +145,12 @@ class Program:
         parts = self.parts[self.starts[number] : self.starts[number + 1]]
         return tuple(dict.fromkeys(int(one) for one in self.policy[parts]))
 
-    def isolates(self) -> bool:
-        """Tell whether any policy isolates anybody in this direction."""
-        return any(self.direction in self.policies[part.policy].isolates for part in self.laid)
+    def stops(self) -> bool:
+        """Tell whether any policy isolates or denies anybody in this direction."""
+        return any(
+            self.direction in self.policies[part.policy].isolates or any(rule.action == "deny" for rule in part.rules)
+            for part in self.laid
+        )
 
 
 def expand(starts: Codes, ends: Codes) -> tuple[Codes, Codes]:
@@ -221,7 +226,7 @@ def _holes(rule: Rule) -> Iterator[Range]:
 def _steps(rule: Rule, peers: Peers) -> Iterator[tuple[Peer, Peer, Traffic]]:
     """Yield (source, destination, traffic) of a rule: once, or for each port that its Service serves."""
     if rule.service is None:
-        yield rule.source, rule.destination, rule.traffic
+        yield from _by_ports(rule)
         return
     if rule.service not in peers.known_services:
         yield rule.source, AllOf((rule.destination, Doubtful("service", frozenset(KINDS)))), rule.traffic
@@ -233,9 +238,26 @@ def _steps(rule: Rule, peers: Peers) -> Iterator[tuple[Peer, Peer, Traffic]]:
         if service == rule.service
     }
     for protocol, port in sorted(served):
-        traffic = Traffic(protocol, rule.traffic.not_protocol, (PortMatch(protocol, port, port),))
+        traffic = replace(rule.traffic, protocol=protocol, ports=(PortMatch(protocol, port, port),))
         if rule.traffic.protocol in (None, protocol):
             yield rule.source, AllOf((rule.destination, Serves(rule.service, protocol, port))), traffic
+
+
+def _by_ports(rule: Rule) -> Iterator[tuple[Peer, Peer, Traffic]]:
+    """Yield (source, destination, traffic) of a rule: once, or for numbers and names of ports beside a Calico selector.
+
+    A name is looked up among the pods that the selector means, not among addresses in its network sets
+    (projectcalico/calico felix/calc/rule_scanner.go, ruleToParsedRule).
+    """
+    parts = rule.destination.parts if isinstance(rule.destination, AllOf) else (rule.destination,)
+    chosen = [Pods(part.selector, scheme="calico") for part in parts if isinstance(part, Members)]
+    names = tuple(port for port in rule.traffic.ports if port.name is not None)
+    if not chosen or not names:
+        yield rule.source, rule.destination, rule.traffic
+        return
+    if numbers := tuple(port for port in rule.traffic.ports if port.name is None):
+        yield rule.source, rule.destination, replace(rule.traffic, ports=numbers)
+    yield rule.source, AllOf((*parts, *chosen)), replace(rule.traffic, ports=names)
 
 
 def first_of_runs(keys: Codes) -> NDArray[np.bool_]:

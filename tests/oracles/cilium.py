@@ -30,7 +30,9 @@ def outcome(policies: Sequence[Json], direction: str, source: Someone, target: S
         if one["apiVersion"] == KUBERNETES:
             if selects(one["spec"].get("podSelector"), subject.labels) and direction.capitalize() in types(one):
                 closed = True
-                allowed |= any(_kubernetes(one, rule, direction, end, target, asked) for rule in one["spec"].get(direction) or [])
+                allowed |= any(
+                    _kubernetes(one, rule, direction, end, target, asked) for rule in one["spec"].get(direction) or []
+                )
             continue
         if not selects(_plain(one["spec"]["endpointSelector"]), identity(subject)):
             continue
@@ -65,7 +67,9 @@ def _plain(selector: Json) -> Json:
     if "matchLabels" in selector:
         found["matchLabels"] = {key.rpartition(":")[2]: value for key, value in selector["matchLabels"].items()}
     if "matchExpressions" in selector:
-        found["matchExpressions"] = [one | {"key": one["key"].rpartition(":")[2]} for one in selector["matchExpressions"]]
+        found["matchExpressions"] = [
+            one | {"key": one["key"].rpartition(":")[2]} for one in selector["matchExpressions"]
+        ]
     return found
 
 
@@ -84,7 +88,7 @@ def _peers(name: str, items: list[Any], namespace: str | None, end: Someone) -> 
         if kind == "Endpoints":
             yield end.pod is not None and _endpoint(_plain(one), namespace, end)
         elif kind == "Entities":
-            yield one == "all" or one == ("cluster" if end.pod else "world")
+            yield one in {"all", "cluster" if end.pod else "world"}
         elif kind == "CIDR":
             yield end.pod is None and end.inside(one)
         else:
