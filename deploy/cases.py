@@ -145,11 +145,9 @@ class Cases:
         self.parties = Parties(edges.ends, population)
         self._kinds = list(edges.connections)
         self._numbers = {one: number for number, one in enumerate(self._kinds)}
+        self._several = np.zeros(len(edges), np.bool_)
         asked = self._targets()
         straight = len(asked.edge) == len(edges) and asked.target is edges.destination
-        self._several = (
-            np.zeros(len(edges), np.bool_) if straight else np.bincount(asked.edge, minlength=len(edges)) > 1
-        )
         self.names = self.parties.names
         self.target, self.target_connection = edges.destination, edges.connection
         if not straight:
@@ -182,7 +180,9 @@ class Cases:
         end, asked = edges.ends[edges.destination[number]], edges.connections[edges.connection[number]]
         first, last = edges.first_seen[number], edges.last_seen[number]
         backends = self.parties.population.backends(end.id or "", asked.port, asked.protocol)
-        held = {(one.address, one.port): one for one in backends if one.start <= last and (one.stop > first)}
+        held = {(one.address, one.port, one.id): one for one in backends if one.start <= last and one.stop > first}
+        # Versions of one pod are not several backends: they are who it was meanwhile.
+        self._several[number] = len({(address, port) for address, port, _ in held}) > 1
         for one in held.values():
             behind = self.parties.number(End(one.kind, one.address, one.id))
             yield number, behind, self._connection(replace(asked, port=one.port))

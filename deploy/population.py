@@ -239,13 +239,16 @@ class Population:
 
     def _behind(self, service: str, endpoint: dict[str, Any], port: int, start: int, stop: int) -> Iterator[Backend]:
         target = endpoint.get("targetRef") or {}
-        known = self.by_uid.get(str(target.get("uid")), [])
-        versions = [pod for pod in known if pod.start < stop] or known
+        versions = self.by_uid.get(str(target.get("uid")), [])
+        changes = [pod.start for pod in versions[1:]]
         for address in endpoint.get("addresses") or ():
-            kind, id_ = "external", self._node_of.get(address)
+            for pod, since, until in zip(versions, [EVER, *changes], [*changes, FOREVER], strict=False):
+                if since < stop and until > start:
+                    yield Backend(max(start, since), min(stop, until), "pod", address, pod.id, port)
             if versions:
-                kind, id_ = "pod", versions[-1].id
-            elif target.get("kind") == "Pod":
+                continue
+            kind, id_ = "external", self._node_of.get(address)
+            if target.get("kind") == "Pod":
                 kind, id_ = "unresolved", None
             elif service == "default/kubernetes":
                 kind, id_ = "apiserver", None

@@ -29,6 +29,8 @@ Pairs = tuple[tuple[str, str], ...]
 Codes = NDArray[np.int64]
 
 _CILIUM_NAMESPACE = "io.cilium.k8s.namespace.labels."
+_LONG_ACCOUNT = 63
+"""Names of service accounts from this length on are no label of Calico's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +74,24 @@ class Endpoint:
         if name == "namespace":
             return space
         if name == "calico":
+            # A pod's own labels hide those it inherits, not those that Calico sets (felix/labelindex/named_port_index.go,
+            # libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go).
             return {
-                **own,
-                "projectcalico.org/namespace": self.namespace,
-                "projectcalico.org/orchestrator": "k8s",
-                "projectcalico.org/serviceaccount": account,
                 **{f"pcns.{key}": value for key, value in space.items()},
                 **{f"pcsa.{key}": value for key, value in self.service_account_labels},
                 "pcsa.projectcalico.org/name": account,
+                **own,
+                "projectcalico.org/namespace": self.namespace,
+                "projectcalico.org/orchestrator": "k8s",
+                **({"projectcalico.org/serviceaccount": account} if len(account) < _LONG_ACCOUNT else {}),
             }
         if name == "cilium":
+            named = dict(self.namespace_labels) | {"kubernetes.io/metadata.name": self.namespace}
             return {
                 **own,
                 "io.kubernetes.pod.namespace": self.namespace,
                 "io.cilium.k8s.policy.serviceaccount": account,
-                **{f"{_CILIUM_NAMESPACE}{key}": value for key, value in space.items()},
+                **{f"{_CILIUM_NAMESPACE}{key}": value for key, value in named.items()},
             }
         return own
 

@@ -1,254 +1,238 @@
 """Edges judged in columns come to what judging them one by one does: every end, time, backend and way in plain loops."""
 
+import os
 import random
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from deploy import Replay, replay
 from deploy.cases import LABELS, Cases
 from deploy.policies import engines_for
 from deploy.population import Population
-from deploy.recorded import Dialled, Edges, End, edges
+from deploy.recorded import edges
 from deploy.semantics.deciding import OUTCOMES
-from deploy.semantics.ends import Endpoint, Lens
+from deploy.semantics.ends import Lens
 from deploy.semantics.policyset import PolicySet
-from deploy.semantics.profiles import Profile
 from deploy.semantics.rules import DIRECTIONS
-from deploy.semantics.traffic import Connection
-from deploy.semantics.verdicts import Court, judge_half
+from deploy.semantics.verdicts import Court
+from learner.patterns import Learned
 from recorder.store import Recording
-from tests.deploy.world import calico, kubernetes, policies
+from tests.deploy.edge_stories import Stories, written
+from tests.deploy.plain_edges import SEVERITY, Half, Plain, named
+from tests.deploy.test_replay import pattern
+from tests.deploy.world import kubernetes, policies
 from tests.recordings import Story, moment
 
-ROUNDS = 12
-SEVERITY = ("allowed", "undetermined", "denied")
+ROUNDS = float(os.environ.get("PODFENCE_EDGE_ROUNDS", "1"))
+"""How many times the usual number of random recordings is judged."""
+Key = tuple[str, str, str, int | None, str | None]
 
 
-def story(dice: random.Random) -> Story:
-    """Return a small cluster in which much changes while pods talk."""
-    found = Story()
-    for namespace in ("shop", "mon"):
-        found.add("Namespace", namespace, {"metadata": {"labels": {"zone": "old"}}}, end=150)
-        found.add("Namespace", namespace, {"metadata": {"labels": {"zone": dice.choice(("old", "new"))}}}, start=150)
-    names = []
-    for number in range(6):
-        name = f"{dice.choice(('shop', 'mon'))}/p{number}"
-        end = dice.choice((None, None, 200))
-        found.pod(
-            name,
-            owner=f"Deployment/{dice.choice(('web', 'db'))}",
-            labels={"app": dice.choice("ab"), "tier": dice.choice("xy")},
-            ports=[("main", 80, "TCP")],
-            node=dice.choice(("node-a", "node-b")),
-            host_network=dice.random() < 0.1,
-            end=end,
+def recorded(dice: random.Random, folder: Path, profile: str, existing: str = "") -> Recording:
+    """Return a random recording, with policies in its inventory."""
+    story = Stories(dice, varied=profile == "calico").tell()
+    for one in yaml.safe_load_all(existing):
+        if one is not None:
+            metadata = one["metadata"]
+            story.add(one["kind"], f"{metadata['namespace']}/{metadata['name']}", one)
+    return Recording.open(story.write(folder))
+
+
+def halves(recording: Recording, given: PolicySet, profile: str) -> tuple[Plain, list[dict[str, Half]]]:
+    """Return what columns say of the halves of every edge, and who says it in plain loops."""
+    engines = engines_for(profile, [given])
+    population = Population.of(recording)
+    found = edges(recording, population, dialled=True)
+    cases = Cases(found, population, Lens.of([given]))
+    court = Court(given, engines, cases.ends, cases.connections, cases.known_services)
+    rows: list[dict[str, Half]] = [{} for _ in range(len(found))]
+    for direction in DIRECTIONS:
+        half = cases.halves(court, direction)
+        for row, kept in enumerate(rows):
+            outcome, labels = OUTCOMES[half.outcome[row]], LABELS[half.labels[row]]
+            kept[direction] = Half(outcome, labels, bool(half.split[row]))
+    return Plain(given, engines, population, found), rows
+
+
+@pytest.mark.parametrize(
+    ("profile", "rounds"), [("calico", 10), ("aws", 8), ("strict", 3), ("npm", 3), ("kube-router", 4), ("cilium", 4)]
+)
+def test_columns_come_to_what_plain_loops_do(tmp_path: Path, profile: str, rounds: int) -> None:
+    """Every half of every edge has the same outcome under the same labels, split by the same Services; all of them occur."""
+    seen = Counter[Half]()
+    for number in range(int(rounds * ROUNDS)):
+        dice = random.Random(f"{profile} {number}")  # noqa: S311 - a seed, no secret
+        recording = recorded(dice, tmp_path / str(number), profile)
+        given = policies(written(dice, dialects=2 if profile == "calico" else 1))
+        plain, rows = halves(recording, given, profile)
+        for row, columns in enumerate(rows):
+            wanted = {direction: plain.half(row, direction) for direction in DIRECTIONS}
+            assert columns == wanted, (number, row)
+            seen.update(wanted.values())
+    assert {one.outcome for one in seen} == set(SEVERITY)
+    assert {one.labels for one in seen if one.outcome == "denied"} >= {"both", "now"}
+    assert any(one.split for one in seen)
+    assert sum(seen.values()) > 30 * rounds
+
+
+class Told:
+    """What `replay` should tell, added up in plain loops."""
+
+    def __init__(self, plain: Plain, learned: Learned) -> None:
+        self.plain = plain
+        self.edges = plain.edges
+        self.rows = range(len(plain.edges))
+        pods = {pod.id: pod for pod in plain.pods}
+        self.keys = [self._key(row, pods) for row in self.rows]
+        self.lively: dict[Key, bool] = defaultdict(bool)
+        for row, key in enumerate(self.keys):
+            self.lively[key] |= bool(self.edges.lively[row])
+        self.decisions = {
+            (one.source, one.destination, one.protocol, one.port, None): one.decision for one in learned.patterns
+        }
+
+    def _key(self, row: int, pods: dict[str, Any]) -> Key:
+        """Return the names that an edge is told by: the one workload behind a Service, else the Service."""
+        edges_ = self.edges
+        asked = edges_.connections[edges_.connection[row]]
+        target, port = named(edges_.ends[edges_.destination[row]], pods), asked.port
+        behind = {(named(end, pods), one.port) for ends, one in self.plain.targets(row) for end in ends}
+        if len(behind) == 1 and None not in next(iter(behind)):
+            target, port = next(iter(behind))
+        icmp = None if asked.icmp_type is None else f"{asked.icmp_type}/{asked.icmp_code}"
+        return named(edges_.ends[edges_.source[row]], pods), target, asked.protocol, port, icmp
+
+    def _excused(self, key: Key) -> bool:
+        decision = self.decisions.get(key)
+        return decision in ("queue", "reject") or (decision is None and not self.lively[key])
+
+    def halves(self, plain: Plain) -> dict[tuple[int, str], Half]:
+        """Return what becomes of the halves that were recorded."""
+        return {
+            (row, direction): plain.half(row, direction)
+            for row in self.rows
+            for direction in DIRECTIONS
+            if getattr(self.edges, direction)[row]
+        }
+
+    def counts(self, found: dict[tuple[int, str], Half]) -> tuple[Counter[str], Counter[str]]:
+        """Return how many edges between workloads, and how many connections, met which outcome."""
+        worst = ["allowed" for _ in self.rows]
+        for (row, _), half in found.items():
+            worst[row] = max(worst[row], half.outcome, key=SEVERITY.index)
+        by_key: dict[Key, str] = {}
+        connections = Counter[str]()
+        for row, key in enumerate(self.keys):
+            by_key[key] = max(by_key.get(key, "allowed"), worst[row], key=SEVERITY.index)
+            connections[self.named(worst[row], key)] += int(self.edges.answered[row])
+        return Counter(self.named(outcome, key) for key, outcome in by_key.items()), connections
+
+    def named(self, outcome: str, key: Key) -> str:
+        """Return an outcome as it counts."""
+        return "expected" if outcome == "denied" and self._excused(key) else outcome
+
+    def findings(self, found: dict[tuple[int, str], Half]) -> dict[Any, list[int]]:
+        """Return connections, attempts, first and last time of what is not allowed, by all that tells it apart."""
+        return self.summed(
+            (row, (self.named(half.outcome, key), key, direction, half.labels, half.split, self.decisions.get(key)))
+            for (row, direction), half in found.items()
+            if half.outcome != "allowed"
+            for key in [self.keys[row]]
         )
-        if end is None and dice.random() < 0.4:
-            identity = found.pods[name]
-            found.pod(
-                name,
-                owner=f"{identity.owner_kind}/{identity.owner_name}",
-                labels={"app": dice.choice("ab")},
-                ports=[("main", 80, "TCP")],
-                node=str(identity.node),
-                start=120,
+
+    def summed(self, rows: Iterable[tuple[int, Any]]) -> dict[Any, list[int]]:
+        """Add edges up."""
+        found: dict[Any, list[int]] = {}
+        for row, key in rows:
+            answered, attempts, first, last = (
+                int(getattr(self.edges, name)[row]) for name in ("answered", "attempts", "first_seen", "last_seen")
             )
-        names.append(name)
-    for number, namespace in enumerate(("shop", "mon")):
-        for start, end in ((0, 140), (140, None)):
-            backends = [name for name in names if name.startswith(namespace) and dice.random() < 0.6]
-            selector = {"app": dice.choice("ab")}
-            found.service(
-                f"{namespace}/svc",
-                port=80 + number,
-                target=80,
-                selector=selector,
-                backends=backends,
-                start=start,
-                end=end,
+            held = found.setdefault(key, [0, 0, first, last])
+            held[:] = [held[0] + answered, held[1] + attempts, min(held[2], first), max(held[3], last)]
+        return found
+
+
+def told(result: Replay) -> dict[Any, list[int]]:
+    """Return what a replay tells of all that is not allowed, as `Told.findings` does."""
+    found: dict[Any, list[int]] = {}
+    for name in ("denied", "expected", "undetermined"):
+        for one in getattr(result, name):
+            key = one.source, one.destination, one.protocol, one.port, one.icmp
+            split = one.reason == "service-backends"
+            held = found.setdefault(
+                (name, key, one.half, one.labels, split, one.decision), [0, 0, one.first_seen, one.last_seen]
             )
-    for _ in range(25):
-        source, target = dice.choice(names), dice.choice(names)
-        kind = dice.randrange(9)
-        other = {
-            0: "203.0.113.7",
-            1: "203.0.113.0/25",
-            2: "node/node-a",
-            3: "service/shop/svc",
-            4: "unresolved/10.0.9.9",
-        }.get(kind, target)
-        more: dict[str, Any] = {"service": "shop/svc"} if kind == 5 else {}
-        if kind == 6:
-            more = {"snat_ip": "192.168.0.1"}
-        if kind == 7:
-            source, other = "node/node-b", target
-        at = sorted(dice.choice((5, 65, 125, 185, 245)) for _ in range(dice.randint(1, 2)))
-        sides = ["src"] if kind in (3, 5) else dice.choice((["src", "dst"], ["src"], ["dst"]))
-        protocol = dice.choice(("tcp", "tcp", "udp", "icmp"))
-        port = None if protocol == "icmp" else dice.choice((80, 81))
-        icmp = (8, 0) if protocol == "icmp" else None
-        if kind == 3:
-            protocol, port, icmp = "tcp", 80, None
-        found.talk(source, other, port, at=at, protocol=protocol, icmp=icmp, sides=sides, **more)
+            held[:] = [
+                held[0] + one.connections,
+                held[1] + one.attempts,
+                min(held[2], one.first_seen),
+                max(held[3], one.last_seen),
+            ]
     return found
 
 
-def rules(dice: random.Random) -> PolicySet:
-    """Return a few policies of two dialects that look at labels, namespaces, blocks and port names."""
-    text = ""
-    for number in range(dice.randint(1, 3)):
-        namespace = dice.choice(("shop", "mon"))
-        peer = dice.choice(
-            (
-                "{podSelector: {matchLabels: {app: a}}}",
-                "{namespaceSelector: {matchLabels: {zone: old}}}",
-                "{namespaceSelector: {}, podSelector: {matchLabels: {tier: x}}}",
-                "{ipBlock: {cidr: 203.0.113.0/24, except: [203.0.113.64/26]}}",
-                "{ipBlock: {cidr: 10.0.0.0/8}}",
-            )
-        )
-        ports = dice.choice(("", ", ports: [{port: 80}]", ", ports: [{port: main}]"))
-        direction, side = dice.choice((("ingress", "from"), ("egress", "to")))
-        selector = dice.choice(("{}", "{matchLabels: {app: b}}"))
-        text += kubernetes(
-            f"podSelector: {selector}\npolicyTypes: [{direction.title()}]\n{direction}: [{{{side}: [{peer}]{ports}}}]",
-            f"k{number}",
-            namespace,
-        )
-    if dice.random() < 0.3:
-        text += calico(
-            "selector: app == 'a'\norder: 10\ningress: [{action: Deny, source: {selector: tier == 'y'}}, {action: Pass}]"
-        )
-    return policies(text).enforced("enforced")
-
-
-class Plain:
-    """Judges one edge at a time."""
-
-    def __init__(self, given: PolicySet, profiles: tuple[Profile, ...], population: Population) -> None:
-        self.given = given
-        self.profiles = profiles
-        self.population = population
-
-    def ends(self, end: End, first: int, last: int) -> tuple[list[Endpoint], Endpoint]:
-        """Return everybody an end was between two times, and who it is now."""
-        pod = self.population.pods.get(end.id or "") if end.kind == "pod" else None
-        if pod is not None:
-            then = [one.endpoint for one in self.population.then(pod, end.ip) if one.start <= last and one.stop > first]
-            return then, self.population.now(pod, end.ip)
-        kind = end.kind if end.kind in ("node", "external", "apiserver") else "unknown"
-        ip = None if end.kind == "service" else end.ip
-        found = Endpoint(kind, ip=ip, name=(end.id or "") if kind == "node" else "")
-        return [found], found
-
-    def targets(self, found: Edges, row: int) -> list[tuple[End, Connection]]:
-        """Return what an edge may have reached."""
-        end, asked = found.ends[found.destination[row]], found.connections[found.connection[row]]
-        if end.kind != "service":
-            return [(end, asked)]
-        first, last = int(found.first_seen[row]), int(found.last_seen[row])
-        reached = {
-            (one.address, one.port): (End(one.kind, one.address, one.id), replace(asked, port=one.port))
-            for one in self.population.backends(end.id or "", asked.port, asked.protocol)
-            if one.start <= last and one.stop > first
-        }
-        return list(reached.values()) or [(end, replace(asked, port=None))]
-
-    def half(self, found: Edges, row: int, direction: str) -> tuple[str, str, bool]:
-        """Return (outcome, labels, whether backends differ) of one half of an edge."""
-        first, last = int(found.first_seen[row]), int(found.last_seen[row])
-        lefts, left_now = self.ends(found.ends[found.source[row]], first, last)
-        targets = self.targets(found, row)
-        then, now = [], []
-        for end, asked in targets:
-            rights, right_now = self.ends(end, first, last)
-            for way in self.ways(found, row):
-                then += [self.one(found, row, direction, one, other, asked, way) for one in lefts for other in rights]
-                now.append(self.one(found, row, direction, left_now, right_now, asked, way))
-        results = []
-        for outcomes in (then, now):
-            split = len(targets) > 1 and len(set(outcomes)) > 1
-            results.append(("undetermined" if split else max(outcomes, key=SEVERITY.index), split))
-        (one, split), (other, split_now) = results
-        if one == other:
-            return one, "both", split
-        worse_then = SEVERITY.index(one) > SEVERITY.index(other)
-        return (one, "then", split) if worse_then else (other, "now", split_now)
-
-    def ways(self, found: Edges, row: int) -> Iterator[Dialled | None]:
-        """Yield what was dialled on the way."""
-        addresses, edge, number = found.dialled
-        numbers = number[edge == row].tolist() or [-1]
-        yield from (None if one < 0 else addresses[one] for one in numbers)
-
-    def one(
-        self,
-        found: Edges,
-        row: int,
-        direction: str,
-        source: Endpoint,
-        target: Endpoint,
-        asked: Connection,
-        way: Dialled | None,
-    ) -> str:
-        """Return one verdict."""
-        if direction == "ingress" and found.translated[row]:
-            source = replace(source, translated=True)
-        if way is None or direction == "ingress" or not any(one.before_dnat for one in self.profiles):
-            return judge_half(self.given, self.profiles, direction, source, target, asked).outcome
-        address = Endpoint("external", ip=way.ip)
-        as_address = judge_half(
-            self.given, self.profiles, direction, source, address, replace(asked, port=way.port)
-        ).outcome
-        selector = self.population.selector(way.service, way.ip)
-        if selector is None:
-            return as_address
-        namespace = str(way.service).partition("/")[0]
-        service = Endpoint(
-            "pod",
-            "",
-            namespace=namespace,
-            labels=selector,
-            namespace_labels=self.population.namespace_labels(namespace),
-            ports=target.ports,
-        )
-        as_service = judge_half(self.given, self.profiles, direction, source, service, asked).outcome
-        outcome = min((as_service, as_address), key=SEVERITY.index)
-        # A pod that comes back to itself is the engine's business, whatever it dialled.
-        return "undetermined" if outcome == "denied" and source.name == target.name else outcome
-
-
-@pytest.mark.parametrize("profile", ["calico", "npm", "aws", "kube-router", "cilium"])
-def test_columns_come_to_what_plain_loops_do(tmp_path: Path, profile: str) -> None:
-    """Every half of every edge has the same outcome under the same labels; all outcomes occur, and labels that differ."""
-    seen: set[tuple[str, str]] = set()
-    compared = 0
-    for number in range(ROUNDS):
-        dice = random.Random(f"{profile} {number}")  # noqa: S311 - a seed, no secret
-        recording = Recording.open(story(dice).write(tmp_path / str(number)))
-        given = rules(dice)
-        if "calico" in given.dialects() and profile != "calico":
-            given = replace(given, policies=tuple(one for one in given.policies if one.dialect != "calico"))
-        engines = engines_for(profile, [given])
+@pytest.mark.parametrize(("profile", "rounds"), [("calico", 6), ("aws", 5)])
+def test_a_replay_adds_up_what_plain_loops_do(tmp_path: Path, profile: str, rounds: int) -> None:
+    """Edges and connections by outcome, findings, what passes only by the cluster's own policies, and what changes."""
+    seen = Counter[str]()
+    for number in range(int(rounds * ROUNDS)):
+        dice = random.Random(f"replay {profile} {number}")  # noqa: S311 - a seed, no secret
+        dialects = 2 if profile == "calico" else 1
+        own, text = written(dice, dialects=dialects, prefix="e"), written(dice, dialects=dialects)
+        recording = recorded(dice, tmp_path / str(number), profile, own)
+        present, given = policies(own), policies(text)
+        both = PolicySet((*present.policies, *given.policies))
         population = Population.of(recording)
+        engines = engines_for(profile, [both])
         found = edges(recording, population, dialled=True)
-        cases = Cases(found, population, Lens.of([given]))
-        court = Court(given, engines, cases.ends, cases.connections, cases.known_services)
-        plain = Plain(given, engines, population)
-        for direction in DIRECTIONS:
-            halves = cases.halves(court, direction)
-            for row in range(len(found)):
-                mine = (OUTCOMES[halves.outcome[row]], LABELS[halves.labels[row]], bool(halves.split[row]))
-                assert mine == plain.half(found, row, direction), (number, direction, row)
-                seen.add(mine[:2])
-                compared += 1
-    assert compared > 250
-    assert {("allowed", "both"), ("denied", "both")} < seen
-    assert {outcome for outcome, _ in seen} == set(SEVERITY)
+        plain, alone, before = (Plain(one, engines, population, found) for one in (both, given, present))
+        keys = sorted(set(Told(plain, Learned("test", (), ())).keys), key=str)
+        learned = Learned(
+            "test", (), tuple(_decided(dice, key) for key in keys if key[4] is None and dice.random() < 0.4)
+        )
+        wanted = Told(plain, learned)
+        result = replay(recording, given, profile=profile, existing=True, learned=learned)
+        after, lone, earlier = (wanted.halves(one) for one in (plain, alone, before))
+        counts = wanted.counts(after)
+        assert (result.edges, result.connections) == tuple({kind: one[kind] for kind in result.edges} for one in counts)
+        assert told(result) == wanted.findings(after)
+        borrowed = wanted.summed(
+            (row, (wanted.keys[row], direction))
+            for (row, direction), half in after.items()
+            if half.outcome == "allowed" and lone[row, direction].outcome == "denied"
+        )
+        assert _added(result.borrowed) == {key: sums[:2] for key, sums in borrowed.items()}
+        changes = wanted.summed(
+            (row, (wanted.keys[row], direction, earlier[row, direction].outcome, half.outcome))
+            for (row, direction), half in after.items()
+            if half.outcome != earlier[row, direction].outcome
+        )
+        assert _added(result.changes or (), "before", "after") == {key: sums[:2] for key, sums in changes.items()}
+        seen.update(counts[0] + Counter({"borrowed": len(borrowed), "changes": len(changes)}))
+    assert min(seen[one] for one in (*SEVERITY, "expected", "changes")) > 0
+    assert seen["borrowed"] > 0 or profile != "calico"
+
+
+def _decided(dice: random.Random, key: Key) -> Any:
+    decision = dice.choice(("accept", "queue", "reject"))
+    return replace(pattern(key[0], key[1], 80, decision, protocol=key[2]), port=key[3])
+
+
+def _added(found: Iterable[Any], *more: str) -> dict[Any, list[int]]:
+    """Return connections and attempts of findings or changes, by edge, half and more."""
+    sums: dict[Any, list[int]] = {}
+    for one in found:
+        key = one.source, one.destination, one.protocol, one.port, one.icmp
+        held = sums.setdefault((key, one.half, *(getattr(one, name) for name in more)), [0, 0])
+        held[:] = [held[0] + one.connections, held[1] + one.attempts]
+    return sums
 
 
 def test_an_edge_is_judged_with_the_labels_of_all_its_time(tmp_path: Path) -> None:
@@ -266,6 +250,23 @@ def test_an_edge_is_judged_with_the_labels_of_all_its_time(tmp_path: Path) -> No
     assert (some.first_seen.tolist(), some.last_seen.tolist()) == ([moment(1)], [moment(121)])
     cases = Cases(some, population, Lens.of([given]))
     court = Court(given, engines_for("calico", [given]), cases.ends, cases.connections)
-    halves = cases.halves(court, "ingress")
-    assert (OUTCOMES[halves.outcome[0]], LABELS[halves.labels[0]]) == ("denied", "then")
+    half = cases.halves(court, "ingress")
+    assert (OUTCOMES[half.outcome[0]], LABELS[half.labels[0]]) == ("denied", "then")
     assert len(cases) == len(np.unique(np.stack([cases.left, cases.right, cases.connection]), axis=1).T)
+
+
+@pytest.mark.parametrize(("at", "wanted"), [([5], "denied"), ([125], "allowed"), ([5, 125], "denied")])
+def test_a_backend_has_the_labels_of_the_time(tmp_path: Path, at: list[int], wanted: str) -> None:
+    """What a dialled Service led to is judged with the labels its pod had then, not with those of the end of its slice."""
+    found = Story()
+    found.namespace("shop")
+    found.pod("shop/web", labels={"app": "web"})
+    found.pod("shop/db", owner="Deployment/db", labels={"app": "db", "ready": "no"})
+    found.service("shop/svc", port=80, backends=["shop/db"])
+    found.talk("shop/web", "service/shop/svc", 80, at=at, sides=["src"])
+    found.pod("shop/db", owner="Deployment/db", labels={"app": "db", "ready": "yes"}, start=100)
+    given = policies(
+        kubernetes("policyTypes: [Egress]\negress: [{to: [{podSelector: {matchLabels: {ready: 'yes'}}}]}]")
+    )
+    _, (half,) = halves(Recording.open(found.write(tmp_path / "r")), given, "calico")
+    assert half["egress"] == Half(wanted, "both" if wanted == "allowed" else "then", split=False)

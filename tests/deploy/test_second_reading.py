@@ -145,3 +145,40 @@ def test_the_map_knows_what_a_port_name_means_on_other_pods() -> None:
         for kind in (found.connections, found.undetermined)
     ]
     assert ways == [["1-442,444-5431,5433-65535"], ["443,5432"]]
+
+
+def test_a_pods_own_label_goes_before_one_that_calico_adds_from_its_namespace() -> None:
+    """Labels of an endpoint hide inherited ones, so a pod may name a namespace of its own (felix/labelindex/named_port_index.go)."""
+    rule = "{action: Allow, source: {namespaceSelector: team == 'red', serviceAccounts: {selector: role != 'x'}}}"
+    text = calico(f"selector: app == 'db'\ntypes: [Ingress]\ningress: [{rule}]")
+    accounts = {"service_account_labels": (("role", "y"),)}
+    asked = [pod("mon/prom", labels, **accounts) for labels in ({"pcns.team": "red"}, {"team": "red"})]
+    asked += [pod("shop/web", labels, **accounts) for labels in ({"pcns.team": "blue"}, {"pcsa.role": "x"}, {})]
+    found = [ingress(text, one, profile="calico") for one in asked]
+    assert found == ["allowed", "denied", "denied", "denied", "allowed"]
+
+
+def test_no_label_goes_before_the_three_that_calico_sets_itself() -> None:
+    """Calico writes namespace and account over a pod's labels, no long account (conversion/workload_endpoint_default.go)."""
+    rule = "{action: Allow, source: {serviceAccounts: {names: [%s]}}}"
+    text = calico("selector: app == 'db'\ntypes: [Ingress]\ningress: [%s]")
+    forged = pod("mon/prom", {"projectcalico.org/namespace": "shop", "projectcalico.org/serviceaccount": "a"})
+    assert ingress(text % "{action: Allow, source: {selector: all()}}", forged, profile="calico") == "denied"
+    assert ingress(text % rule % "a", pod("shop/web", service_account="a"), profile="calico") == "allowed"
+    assert ingress(text % rule % "a", forged, profile="calico") == "denied"
+    long = "a" * 63
+    asked = [pod("shop/web", service_account=name) for name in (long[1:], long)]
+    assert [ingress(text % rule % one.service_account, one, profile="calico") for one in asked] == ["allowed", "denied"]
+
+
+def test_calicos_label_of_namespaces_is_no_label_to_ciliums_selectors() -> None:
+    """Identities hold the labels that namespaces carry (cilium/cilium pkg/k8s/metadata.go, GetPodMetadata), not Calico's."""
+    key = "k8s:io.cilium.k8s.namespace.labels."
+    text = """\
+        apiVersion: cilium.io/v2
+        kind: CiliumNetworkPolicy
+        metadata: {name: c, namespace: shop}
+        spec: {endpointSelector: {}, ingress: [{fromEndpoints: [{matchLabels: {%s: mon}}]}]}
+        """
+    names = ("projectcalico.org/name", "kubernetes.io/metadata.name")
+    assert [ingress(text % f"'{key}{name}'", PROM, profile="cilium") for name in names] == ["denied", "allowed"]
