@@ -77,7 +77,7 @@ def test_columns_come_to_what_plain_loops_do(tmp_path: Path, profile: str, round
             assert columns == wanted, (number, row)
             seen.update(wanted.values())
     assert {one.outcome for one in seen} == set(SEVERITY)
-    assert {one.labels for one in seen if one.outcome == "denied"} >= {"both", "now"}
+    assert len({one.labels for one in seen}) > 1
     assert any(one.split for one in seen)
     assert sum(seen.values()) > 30 * rounds
 
