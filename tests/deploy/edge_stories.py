@@ -73,7 +73,7 @@ class Stories:
         """Give a pod other labels, or put another one of its name in its place."""
         dice, one = self.dice, self.story.pods[name]
         kind = dice.random()
-        if kind > 0.5 or one.host_network:
+        if kind > (0.5 if one.end is None else 0.8) or one.host_network:
             return
         owner = f"{one.owner_kind}/{one.owner_name}"
         labels = {"app": dice.choice("ab")}
@@ -82,7 +82,7 @@ class Stories:
         else:
             uid, ip = f"{one.uid}-2", f"10.0.7.{self.names.index(name) + 1}"
             named = {"owner": owner, "labels": labels, "ports": self._ports(), "node": str(one.node)}
-            self.story.pod(name, uid=uid, ip=ip, start=220, **named)
+            self.story.pod(name, uid=uid, ip=ip, start=dice.choice((220, 230, 240)), **named)
 
     def _services(self, time: tuple[int, int | None]) -> None:
         dice, (start, end) = self.dice, time

@@ -295,6 +295,7 @@ def test_switches_of_host_endpoints_are_refused_by_name_when_on(kind: str, key: 
     [
         ("NetworkPolicy", "order: 1", "default.db", "{}", "db"),
         ("NetworkPolicy", "tier: default", "default.db", "{}", "db"),
+        ("NetworkPolicy", "tier: ''", "default.db", '{"name": ""}', "db"),
         ("NetworkPolicy", "order: 1", "db", "{}", "db"),
         ("StagedNetworkPolicy", "order: 1", "default.db", "{}", "db"),
         ("GlobalNetworkPolicy", "tier: audit", "audit.db", "{}", "audit.db"),
@@ -329,6 +330,7 @@ def test_an_annotation_that_cannot_be_read_is_an_error() -> None:
         ("NetworkPolicy", "a.b.c", False),
         ("NetworkPolicy", "a_b", False),
         ("NetworkPolicy", "Db", False),
+        ("NetworkPolicy", "a" * 253, True),
         ("NetworkPolicy", "a" * 254, False),
         ("GlobalNetworkPolicy", "audit.db", True),
         ("GlobalNetworkPolicy", "knp.default.a", False),
@@ -339,6 +341,12 @@ def test_an_annotation_that_cannot_be_read_is_an_error() -> None:
 def test_names_of_policies(kind: str, name: str, taken: bool) -> None:
     """Names hold at most one dot (validator.go, networkPolicyNameRegex and globalNetworkPolicyNameRegex)."""
     assert (read(resource(kind, "order: 1", name))[1] == []) == taken
+
+
+def test_a_wrong_name_is_told_where_it_stands() -> None:
+    """A name that Calico does not take is noted at the name."""
+    wrong = "3: metadata.name: 'a_b' is no name of a policy: lower-case letters, digits and -, with one dot at most"
+    assert read(resource("NetworkPolicy", "order: 1", "a_b"))[1] == [wrong]
 
 
 @pytest.mark.parametrize(
@@ -400,11 +408,21 @@ def test_all_broken_rules_are_told_at_once() -> None:
     assert [rule.partition(":")[0] for rule in read(text)[1]] == ["7", "8", "8", "5", "6"]
 
 
-def test_every_kind_has_a_reader() -> None:
-    """Each policy kind is read, the cluster-scoped ones among them are known, and no kind is both read and harmless."""
-    assert set(POLICY_KINDS) <= set(calico.READERS)
-    assert set(calico.READERS) >= calico.CLUSTER_SCOPED
-    assert not set(calico.READERS) & calico.HARMLESS
+def test_every_kind_of_the_api_is_read_or_harmless() -> None:
+    """Each kind of the API is read, or known to say nothing about pods (register.go; libcalico-go/config/crd)."""
+    policies = {*POLICY_KINDS, "StagedKubernetesNetworkPolicy"}
+    referred = {"Tier", "NetworkSet", "GlobalNetworkSet", "HostEndpoint", "Profile"}
+    others = {
+        *("IPPool", "IPReservation", "BGPConfiguration", "BGPFilter", "BGPPeer", "FelixConfiguration"),
+        *("KubeControllersConfiguration", "ClusterInformation", "CalicoNodeStatus", "IPAMConfiguration", "IPAMConfig"),
+        *("IPAMHandle", "IPAMBlock", "BlockAffinity"),
+    }
+    assert set(calico.READERS) == policies | referred
+    assert others | {"Node", "WorkloadEndpoint"} == calico.HARMLESS
+    assert (referred | policies) - calico.CLUSTER_SCOPED == {
+        *("NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy", "NetworkSet"),
+    }
+    assert calico.API_VERSIONS == ("projectcalico.org/v3", "crd.projectcalico.org/v1")
 
 
 JUNK = (

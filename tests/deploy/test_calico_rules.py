@@ -514,6 +514,18 @@ def test_a_service_without_a_namespace_is_doubtful() -> None:
             "6: spec.ingress[0].source.nets: holds prefixes of another IP version than ipVersion 6",
         ),
         (
+            "{action: Allow, ipVersion: 4, source: {notNets: ['2001:db8::/32']}}",
+            "6: spec.ingress[0].source.notNets: holds prefixes of another IP version than ipVersion 4",
+        ),
+        (
+            f"{{action: Allow, source: {{selector: {'a' * 120}}}}}",
+            f"6: spec.ingress[0].source.selector: selector {'a' * 100 + '…'!r}: expected an operator",
+        ),
+        (
+            "{action: Allow, source: {services: {name: a, namespace: b, port: 1}}}",
+            "6: spec.ingress[0].source.services.port: unknown field",
+        ),
+        (
             f"{{action: Allow, source: {{nets: {[f'10.0.{one}.0/24' for one in range(257)][:257]}}}}}".replace(
                 ".256.", ".1."
             ),
@@ -627,6 +639,25 @@ def test_broken_rules_are_errors(rule: str, wrong: str) -> None:
 def test_broken_egress_rules_are_errors(rule: str, wrong: str) -> None:
     """Services stand in the source of ingress and the destination of egress rules, HTTP in ingress ones (validator.go)."""
     assert read(everywhere(f"selector: all()\negress: [{rule}]"))[1] == [wrong]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "protocol: TCP, destination: {ports: [1, 65535, '1:65535', '1', '7:7']}",
+        f"protocol: TCP, destination: {{ports: {list(range(1, 51))}}}",
+        f"source: {{nets: {[f'10.0.{one}.0/24' for one in range(256)]}}}",
+        f"http: {{methods: {[f'M{one}' for one in range(20)]}, paths: {[{'exact': f'/{one}'} for one in range(20)]}}}",
+        "protocol: ICMP, icmp: {type: 254, code: 255}, notICMP: {type: 0, code: 0}",
+        "protocol: ICMP, ipVersion: 4",
+        "protocol: ICMPv6, ipVersion: 6",
+        "ipVersion: 6, source: {nets: ['2001:db8::/32']}, destination: {notNets: ['::1/128']}",
+        f"source: {{selector: '{'has(a)'.ljust(1024)}'}}",
+    ],
+)
+def test_what_just_fits_is_taken(rule: str) -> None:
+    """Values at the limits of Calico's API are no errors (policy_common.go; validator.go)."""
+    assert read(allowing(rule))[1] == []
 
 
 def test_a_direction_holds_1024_rules() -> None:

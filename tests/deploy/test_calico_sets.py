@@ -318,6 +318,12 @@ def test_other_profiles_are_refused_by_name(name: str, spec: str) -> None:
     assert read(text) == ([], [f"1: podfence does not judge the profile {name}"])
 
 
+def test_an_unknown_field_of_a_profile_is_an_error() -> None:
+    """A profile holds rules and labels only (profile.go)."""
+    spec = "ingress: [{action: Allow}]\negress: [{action: Allow}]\nlabels: {}"
+    assert read(resource("Profile", spec, "kns.shop"))[1] == ["7: spec.labels: unknown field"]
+
+
 def test_egress_rules_mean_sets_and_pods_alike() -> None:
     """A destination's selector means pods and network sets (rules.go; named_port_index.go)."""
     text = SETS + everywhere(

@@ -1,9 +1,12 @@
 """The map finds what rules open instead of trying all with all; trying all with all comes to the same."""
 
 import ipaddress
+import os
 import random
-from dataclasses import replace
-from itertools import pairwise
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
@@ -12,53 +15,31 @@ import pytest
 
 from deploy import connectivity, diff
 from deploy.connectivity import Allowed
-from deploy.places import living
 from deploy.policies import engines_for
 from deploy.population import Population
 from deploy.ports import ALL_PORTS, Ports, less, text, union
-from deploy.semantics import deciding
+from deploy.semantics.deciding import OUTCOMES
 from deploy.semantics.ends import Endpoint, Ends, Lens
 from deploy.semantics.policyset import PolicySet
+from deploy.semantics.profiles import Profile
 from deploy.semantics.rules import DIRECTIONS
 from deploy.semantics.traffic import Connection, Connections
 from deploy.semantics.verdicts import Court
 from recorder.records import SCHEMAS
 from tests.deploy.world import policies
-from tests.oracles.cases import case
+from tests.oracles.cases import KINDS, case
+from tests.oracles.cilium_policies import Cilium
 from tests.oracles.podfence_side import read
+from tests.oracles.tier_policies import Mixed
+from tests.oracles.worlds import world as random_world
 from tests.recordings import Story
 
-CASES = 20
+CASES = int(os.environ.get("PODFENCE_MAP_CASES", "8"))
+"""How many random cases of each kind are mapped; an environment variable asks for more."""
 OUTSIDE = ("203.0.113.1", "203.0.113.9", "203.0.113.200", "198.51.100.7", "8.8.8.8", "2001:db8::1")
-PORTS = (
-    1,
-    2,
-    52,
-    53,
-    54,
-    79,
-    80,
-    81,
-    82,
-    442,
-    443,
-    444,
-    5431,
-    5432,
-    5433,
-    7999,
-    8000,
-    8001,
-    8079,
-    8080,
-    8081,
-    8999,
-    9000,
-    9001,
-    65535,
-)
 TYPES = (0, 3, 8, 11, 129)
-Truths = tuple[set[tuple[str, str, str, int]], set[tuple[str, str, str, int]]]
+Cell = tuple[str, str, str, int]
+"""Source, destination, protocol, and port or ICMP type."""
 
 
 class Tables:
@@ -85,39 +66,81 @@ def population(namespaces: dict[str, dict[str, str]], pods: list[dict[str, Any]]
     return Population.of(Tables(story))
 
 
-def outcomes(court: Court, ends: Ends, left: int, right: int, connections: int) -> tuple[bool, ...]:
-    """Return, for each connection, (allowed, denied) as rows."""
-    numbers = np.arange(connections)
-    source, target, itself = ends.pairs(np.full(connections, left), np.full(connections, right))
-    found = [court.judge(one, source, target, numbers, itself).outcome for one in DIRECTIONS]
-    allowed = (found[0] == deciding.ALLOWED) & (found[1] == deciding.ALLOWED)
-    denied = (found[0] == deciding.DENIED) | (found[1] == deciding.DENIED)
-    return tuple(np.where(allowed, 1, np.where(denied, 0, 2)).tolist())
+@dataclass(frozen=True)
+class Asked:
+    """Policies over a population, and all ports worth asking about: those that anything names, and their neighbours."""
+
+    given: PolicySet
+    people: Population
+    ports: tuple[int, ...]
+
+    @classmethod
+    def of(cls, given: PolicySet, people: Population, *told: Any) -> "Asked":
+        """Return what to ask where these things name ports."""
+        declared = {port.number for pod in people.pods.values() for port in pod.ports}
+        named = {1, 80, *declared, *(port for one in told for port in numbers(one))}
+        near = {port + step for port in named for step in (-1, 0, 1, 2)}
+        return cls(given, people, (*sorted(port for port in near if 0 < port < 65535), 65535))
+
+    def connections(self) -> list[Connection]:
+        """Return every connection that is asked of each pair."""
+        found = [Connection(protocol, port) for protocol in ("tcp", "udp", "sctp") for port in self.ports]
+        return found + [Connection(protocol, None, kind) for protocol in ("icmp", "icmpv6") for kind in TYPES]
+
+    def ends(self) -> list[tuple[str, Endpoint]]:
+        """Return every address of a living pod, by its name, and addresses outside."""
+        pods = [pod for pod in self.people.pods.values() if pod.end is None and not pod.host_network]
+        found = [(f"{pod.namespace}/{pod.name}", self.people.now(pod, ip)) for pod in pods for ip in pod.ips]
+        return found + [(ip, Endpoint("external", ip=ip)) for ip in OUTSIDE]
 
 
-def everything(given: PolicySet, people: Population, profile: str) -> Truths:
-    """Return (source, destination, protocol, port or type) of what is allowed, and of what is undetermined: all with all."""
-    engines = engines_for(profile, [given])
-    pods = [(f"{pod.namespace}/{pod.name}", people.now(pod, ip)) for pod in living(people) for ip in pod.ips]
-    places = [*pods, *((ip, Endpoint("external", ip=ip)) for ip in OUTSIDE)]
-    ends = Ends([one for _, one in places], Lens.of([given]))
-    asked = [Connection(protocol, port) for protocol in ("tcp", "udp", "sctp") for port in PORTS]
-    asked += [Connection(protocol, None, kind) for protocol in ("icmp", "icmpv6") for kind in TYPES]
-    court = Court(given, engines, ends, Connections(asked), people.known_services)
-    sure: set[tuple[str, str, str, int]] = set()
-    unsure: set[tuple[str, str, str, int]] = set()
-    for left, (source, _) in enumerate(places):
-        for right, (target, _) in enumerate(places):
-            if left == right or (left >= len(pods) and right >= len(pods)):
-                continue
-            for one, outcome in zip(asked, outcomes(court, ends, left, right, len(asked)), strict=True):
-                number = one.port if one.port is not None else one.icmp_type
-                versions = {4 if "." in str(end.ip) else 6 for _, end in (places[left], places[right])}
-                if len(versions) > 1 or {"icmp": 6, "icmpv6": 4}.get(one.protocol) in versions or number is None:
-                    continue
-                if outcome:
-                    (sure if outcome == 1 else unsure).add((source, target, one.protocol, number))
-    return sure, unsure
+def numbers(value: Any) -> set[int]:
+    """Return every number in an object or a text that may be a port."""
+    return {int(one) for one in re.findall(r"\d+", str(value)) if 0 < int(one) < 65536}
+
+
+def engines(profile: str, *sets: PolicySet) -> tuple[Profile, ...]:
+    """Return the engines, without the messages that they let pass whatever policies say."""
+    return tuple(replace(one, icmp_always_allowed=(), icmpv6_always_allowed=()) for one in engines_for(profile, sets))
+
+
+def everything(asked: Asked, profiles: tuple[Profile, ...]) -> dict[Cell, dict[tuple[str, str], str]]:
+    """Return the outcome of all with all: by names and connection, the outcome for each pair of addresses.
+
+    Each pair has a court of its own, in which nobody else is, unless an engine asks what port names mean elsewhere.
+    """
+    people, kinds = asked.ends(), asked.connections()
+    alone = all(one.ambiguous_named_ports is True for one in profiles)
+    known, lens = asked.people.known_services, Lens.of([asked.given])
+    whole = Court(asked.given, profiles, Ends([one for _, one in people], lens), Connections(kinds), known)
+    found: dict[Cell, dict[tuple[str, str], str]] = defaultdict(dict)
+    for (left, (source, one)), (right, (target, other)) in permutations(enumerate(people), 2):
+        if (one.kind == other.kind == "external") or ("." in str(one.ip)) != ("." in str(other.ip)):
+            continue
+        court, pair = whole, (left, right)
+        if alone:
+            court = Court(asked.given, profiles, Ends([one, other], lens), Connections(kinds), known)
+            pair = (0, 1)
+        silent = "icmpv6" if "." in str(one.ip) else "icmp"
+        for kind, outcome in zip(kinds, outcomes(court, pair, len(kinds)), strict=True):
+            number = kind.port if kind.icmp_type is None else kind.icmp_type
+            if kind.protocol != silent and number is not None:
+                found[source, target, kind.protocol, number][str(one.ip), str(other.ip)] = outcome
+    return found
+
+
+def outcomes(court: Court, pair: tuple[int, int], count: int) -> list[str]:
+    """Return what becomes of each connection between two ends: both halves together."""
+    rows = np.arange(count)
+    source, target, itself = court.ends.pairs(np.full(count, pair[0]), np.full(count, pair[1]))
+    halves = [court.judge(one, source, target, rows, itself).outcome.tolist() for one in DIRECTIONS]
+    worst = ("allowed", "undetermined", "denied")
+    return [max((OUTCOMES[one] for one in both), key=worst.index) for both in zip(*halves, strict=True)]
+
+
+def cells(found: dict[Cell, dict[tuple[str, str], str]], outcome: str) -> set[Cell]:
+    """Return what at least one pair of addresses meets."""
+    return {cell for cell, pairs in found.items() if outcome in pairs.values()}
 
 
 def ranges(ports: str, protocol: str) -> Ports:
@@ -128,11 +151,11 @@ def ranges(ports: str, protocol: str) -> Ports:
     return tuple((int(low), int(high or low)) for low, _, high in spans)
 
 
-def asked_of(entries: tuple[Allowed, ...]) -> set[tuple[str, str, str, int]]:
+def asked_of(entries: tuple[Allowed, ...], asked: Asked) -> set[Cell]:
     """Return what a map says of the ports, types and addresses that are asked."""
     found = set()
     for one in entries:
-        numbers = TYPES if one.protocol.startswith("icmp") else PORTS
+        numbers = TYPES if one.protocol.startswith("icmp") else asked.ports
         held = [
             number for number in numbers if any(low <= number <= high for low, high in ranges(one.ports, one.protocol))
         ]
@@ -150,35 +173,49 @@ def _places(name: str) -> list[str]:
     return [ip for ip in OUTSIDE if ipaddress.ip_address(ip) in network]
 
 
-def world(number: int, kind: str) -> tuple[PolicySet, Population]:
-    """Return random policies over random pods."""
-    one = case(kind, number)
+def world(number: int, kind: str) -> Asked:
+    """Return random policies over random pods, two to a workload."""
+    if kind in KINDS:
+        one = case(kind, number)
+        place, objects = one.world, (*one.policies, *one.sets)
+    else:
+        dice = random.Random(f"map {kind} {number}")  # noqa: S311 - a seed, no secret
+        place = random_world(dice)
+        if kind == "cilium":
+            objects = tuple(Cilium(dice, place).policy(f"np{count}") for count in range(dice.randint(1, 4)))
+        else:
+            objects = tuple(Mixed(dice, place).objects())
     pods = [
         {
             "name": f"{pod.namespace}/{pod.name}",
+            "owner": f"Deployment/{count % 2}",
             "labels": pod.labels,
             "ips": pod.addresses,
             "ports": [(port.name, port.number, port.protocol) for port in pod.ports],
         }
-        for pod in one.world.pods
+        for count, pod in enumerate(place.pods)
     ]
-    given = read((*one.policies, *one.sets), one.name).enforced("enforced")
-    return given, population(dict(one.world.namespaces), pods)
+    given = read(objects, f"{kind} {number}").enforced("enforced")
+    return Asked.of(given, population(dict(place.namespaces), pods), objects)
 
 
-@pytest.mark.parametrize("profile", ["calico", "strict"])
-@pytest.mark.parametrize("kind", ["kubernetes", "calico", "both"])
+@pytest.mark.parametrize(
+    ("kind", "profile"),
+    [
+        *(("kubernetes", profile) for profile in ("calico", "kube-router", "cilium", "strict")),
+        *(("calico", "calico"), ("both", "strict"), ("tiers", "calico"), ("cilium", "cilium")),
+    ],
+)
 def test_the_map_is_what_trying_all_with_all_gives(kind: str, profile: str) -> None:
     """Of every pair of pods and addresses, every port asked is in the map when and only when the judge allows it."""
     compared = 0
     for number in range(CASES):
-        given, people = world(number, kind)
-        sure, unsure = everything(given, people, profile)
-        found = connectivity(given, people, profile=profile, by="pod")
-        assert asked_of(found.connections) == sure, number
-        if profile == "calico":
-            assert asked_of(found.undetermined) == unsure, number
-        compared += len(sure)
+        asked = world(number, kind)
+        tried = everything(asked, engines(profile, asked.given))
+        found = connectivity(asked.given, asked.people, profile=profile, by="pod")
+        assert asked_of(found.connections, asked) == cells(tried, "allowed"), number
+        assert asked_of(found.undetermined, asked) == cells(tried, "undetermined"), number
+        compared += len(cells(tried, "allowed"))
     assert compared > 1000
 
 
@@ -262,23 +299,66 @@ def test_the_map_knows_every_dialect(given: str, profile: str) -> None:
     story.pod("mon/db", labels={"app": "db"}, ports=[("main", 5432, "TCP")])
     story.service("shop/svc", port=80, target=8080, backends=["mon/db"])
     people = Population.of(Tables(story))
-    chosen = policies(given)
-    sure, unsure = everything(chosen, people, profile)
-    found = connectivity(chosen, people, profile=profile, by="pod")
-    assert asked_of(found.connections) == sure
-    assert asked_of(found.undetermined) == unsure
-    assert len(sure) > 50
+    asked = Asked.of(policies(given), people, given)
+    tried = everything(asked, engines(profile, asked.given))
+    found = connectivity(asked.given, people, profile=profile, by="pod")
+    assert asked_of(found.connections, asked) == cells(tried, "allowed")
+    assert asked_of(found.undetermined, asked) == cells(tried, "undetermined")
+    assert len(cells(tried, "allowed")) > 50
 
 
-@pytest.mark.parametrize("number", range(8))
-def test_a_diff_is_the_difference_of_two_maps(number: int) -> None:
-    """Newly allowed and newly denied are what one map has and the other has not."""
-    old, people = world(number, "kubernetes")
-    new = PolicySet(old.policies[1:] or old.policies, old.tiers, old.sets)
-    before, after = (everything(one, people, "calico")[0] for one in (old, new))
-    found = diff(old, new, people, profile="calico", by="pod")
-    assert asked_of(found.allowed) == after - before
-    assert asked_of(found.denied) == before - after
+@pytest.mark.parametrize(("kind", "profile"), [("kubernetes", "calico"), ("kubernetes", "strict"), ("tiers", "calico")])
+def test_a_diff_is_the_difference_of_two_maps(kind: str, profile: str) -> None:
+    """Newly allowed, newly denied and newly undetermined are what one map has and the other has not."""
+    seen = Counter[str]()
+    for number in range(CASES):
+        asked = world(number, kind)
+        old = asked.given
+        new = replace(old, policies=old.policies[1:])
+        chosen = engines(profile, old, new)
+        before, after = (everything(replace(asked, given=one), chosen) for one in (old, new))
+        found = diff(old, new, asked.people, profile=profile, by="pod")
+        gained = cells(after, "allowed") - cells(before, "allowed")
+        lost = cells(before, "allowed") - cells(after, "allowed") - cells(after, "undetermined")
+        doubtful = cells(after, "undetermined") - cells(before, "undetermined")
+        assert asked_of(found.allowed, asked) == gained, number
+        assert asked_of(found.denied, asked) == lost, number
+        assert asked_of(found.undetermined, asked) == doubtful, number
+        back = diff(new, old, asked.people, profile=profile, by="pod")
+        assert asked_of(back.undetermined, asked) == cells(before, "undetermined") - cells(after, "undetermined"), (
+            number
+        )
+        seen.update({"gained": len(gained), "lost": len(lost), "doubtful": len(asked_of(back.undetermined, asked))})
+    assert seen["gained"] > 0
+    assert seen["doubtful"] > 0 or profile == "calico"
+
+
+@pytest.mark.parametrize(("kind", "profile"), [("kubernetes", "calico"), ("tiers", "calico"), ("kubernetes", "strict")])
+def test_workloads_are_partial_where_their_pods_differ(kind: str, profile: str) -> None:
+    """A workload may what one of its pods may, and is partial unless each pair of pods may all of it."""
+    seen = Counter[bool]()
+    for number in range(CASES):
+        asked = world(number, kind)
+        owner = {f"{pod.namespace}/{pod.name}": pod.workload for pod in asked.people.pods.values()}
+        tried = everything(asked, engines(profile, asked.given))
+        by_pair: dict[tuple[str, str, str], dict[tuple[str, str], set[int]]] = defaultdict(lambda: defaultdict(set))
+        for (source, target, protocol, port), pairs in tried.items():
+            for pair, outcome in pairs.items():
+                held = by_pair[owner.get(source, source), owner.get(target, target), protocol][pair]
+                held |= {port} if outcome == "allowed" else set()
+        wanted = {}
+        for key, ports in by_pair.items():
+            whole = set().union(*ports.values())
+            for port in whole:
+                wanted[*key, port] = any(one != whole for one in ports.values())
+        found = {
+            cell: one.partial
+            for one in connectivity(asked.given, asked.people, profile=profile).connections
+            for cell in asked_of((one,), asked)
+        }
+        assert found == wanted, number
+        seen.update(wanted.values())
+    assert min(seen.values()) > 100
 
 
 def test_a_workload_of_which_only_some_pods_may_is_partial() -> None:
