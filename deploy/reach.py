@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -128,8 +128,7 @@ class Reach:
         found: dict[int, dict[str, Ports]] = {}
         known: dict[bytes, dict[str, Ports]] = {}
         kinds = self.court.connections.all
-        firsts = np.flatnonzero(first_of_runs(cell)) if len(cell) else cell
-        for start, stop in zip(firsts, [*firsts[1:], len(cell)], strict=True):
+        for start, stop in pairwise([*np.flatnonzero(first_of_runs(cell)), len(cell)]):
             if not kept[start:stop].any():
                 continue
             key = connection[start:stop].tobytes() + kept[start:stop].tobytes()

@@ -110,7 +110,7 @@ class _Matches:
         certain = self.answer == YES
         cells, groups = self.cell[certain], group[certain]
         first = first_of_runs(cells)
-        last = np.full(size, len(program.laid), np.int64)
+        last = np.full(size, program.group.max(initial=0), np.int64)
         last[cells[first]] = groups[first]
         return self.where(group <= last[self.cell])
 

@@ -107,10 +107,10 @@ def engines(profile: str, *sets: PolicySet) -> tuple[Profile, ...]:
 def everything(asked: Asked, profiles: tuple[Profile, ...]) -> dict[Cell, dict[tuple[str, str], str]]:
     """Return the outcome of all with all: by names and connection, the outcome for each pair of addresses.
 
-    Each pair has a court of its own, in which nobody else is, unless an engine asks what port names mean elsewhere.
+    Each pair has a court of its own, in which nobody else is, unless port names or network sets mean what others tell.
     """
     people, kinds = asked.ends(), asked.connections()
-    alone = all(one.ambiguous_named_ports is True for one in profiles)
+    alone = all(one.ambiguous_named_ports is True for one in profiles) and not asked.given.sets
     known, lens = asked.people.known_services, Lens.of([asked.given])
     whole = Court(asked.given, profiles, Ends([one for _, one in people], lens), Connections(kinds), known)
     found: dict[Cell, dict[tuple[str, str], str]] = defaultdict(dict)
@@ -325,6 +325,8 @@ def test_a_diff_is_the_difference_of_two_maps(kind: str, profile: str) -> None:
         assert asked_of(found.denied, asked) == lost, number
         assert asked_of(found.undetermined, asked) == doubtful, number
         back = diff(new, old, asked.people, profile=profile, by="pod")
+        closed = cells(after, "allowed") - cells(before, "allowed") - cells(before, "undetermined")
+        assert asked_of(back.denied, asked) == closed, number
         assert asked_of(back.undetermined, asked) == cells(before, "undetermined") - cells(after, "undetermined"), (
             number
         )
@@ -404,6 +406,21 @@ def test_addresses_of_two_families_do_not_meet() -> None:
     assert {one.protocol for one in found.connections if one.source == "shop/c"} == {"tcp", "udp", "sctp", "icmp"}
 
 
+def test_where_nothing_is_open_the_map_is_empty() -> None:
+    """A pod that may neither reach nor be reached has no line, and closing it is a difference from an open one."""
+    people = population({"shop": {}}, [{"name": "shop/a", "labels": {"app": "a"}}])
+    text_ = """
+        apiVersion: networking.k8s.io/v1
+        kind: NetworkPolicy
+        metadata: {name: p, namespace: shop}
+        spec: {podSelector: {}, policyTypes: [Ingress, Egress]}
+    """
+    found = connectivity(policies(text_), people, profile="calico")
+    assert (found.connections, found.undetermined) == ((), ())
+    change = diff(PolicySet(), policies(text_), people, profile="calico")
+    assert (change.allowed, change.undetermined, bool(change.denied)) == ((), (), True)
+
+
 def test_sets_of_ports_are_sets() -> None:
     """Union and difference of ranges hold number by number, and texts are in order."""
     dice = random.Random(7)  # noqa: S311 - a seed, no secret
@@ -417,6 +434,7 @@ def test_sets_of_ports_are_sets() -> None:
         numbers = [{one for low, high in ports for one in range(low, high + 1)} for ports in (left, right)]
         rest = less(left, right)
         assert {one for low, high in rest for one in range(low, high + 1)} == numbers[0] - numbers[1]
+        assert all(low <= high for low, high in rest)
         both = union((left, right))
         assert {one for low, high in both for one in range(low, high + 1)} == numbers[0] | numbers[1]
         assert all(high + 1 < low for (_, high), (low, _) in pairwise(both))

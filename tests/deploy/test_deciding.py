@@ -28,6 +28,15 @@ def in_tier(name: str, place: str, rules: str) -> str:
     return calico(f"tier: {place}\nselector: all()\ntypes: [Ingress]\ningress: [{rules}]", f"{place}.{name}")
 
 
+def test_a_doubt_counts_however_late_it_comes() -> None:
+    """What the last of several policies may allow stays open, though no policy before it decides."""
+    spec = "order: {}\nselector: all()\ntypes: [Ingress]\ningress: [{}]"
+    text = "".join(calico(spec.format(order, ""), f"p{order}") for order in range(6))
+    text += calico(spec.format(9, f"{{action: Allow, {FROM_WEB}}}"), "last")
+    verdict = ask(text, "ingress", STRANGER, DB, profile="calico")
+    assert (verdict.outcome, verdict.by) == ("undetermined", "Calico NetworkPolicy shop/last ingress[0]")
+
+
 @pytest.mark.parametrize(
     ("rules", "by"),
     [
